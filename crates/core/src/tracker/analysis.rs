@@ -498,11 +498,14 @@ impl Detector {
         let by_themselves = found.places.iter().map(|place| place.signals).collect();
         judge::judge(text, &mut found, reading.inquiry.extent);
         analysis.links += found.links;
+        let extent = reading.inquiry.extent;
+        let is_shown = |signals: Signals| extent != Extent::Trackers || signals.verdict() != Verdict::Picture;
+        analysis.sightings.reserve(found.places.iter().filter(|place| is_shown(place.signals)).count());
         for (place, weighed) in found.places.iter().zip(weighed) {
             analysis.seen.extend(weighed.seen);
             let signals = place.signals;
             let verdict = signals.verdict();
-            if reading.inquiry.extent == Extent::Trackers && verdict == Verdict::Picture {
+            if !is_shown(signals) {
                 analysis.opaque_pictures += usize::from(signals.has(Signal::OpaqueToken));
                 continue;
             }

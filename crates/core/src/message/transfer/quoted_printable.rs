@@ -89,58 +89,20 @@ impl Unit {
     }
 }
 
-/// How many bytes are copied at once: no line as it should be has more, and a copy of a fixed length costs less
-/// than one of a piece's own.
-const PIECE: usize = 80;
+/// How many bytes are copied at once: most pieces between escapes are shorter, and a copy of a fixed length costs less than
+/// one of a piece's own.
+const PIECE: usize = 32;
 
-/// What is read, and the room for what is decoded.
-struct Decoding<'r, 'd> {
-    rest: &'r [u8],
-    room: &'d mut [u8],
-}
-
-impl Decoding<'_, '_> {
-    /// Takes so many bytes and the escape or soft break of three bytes behind them; says whether it is a soft break.
-    /// `None` where anything is other than in most places, and then nothing is taken.
-    #[inline]
-    fn take_with_unit(&mut self, count: usize) -> Option<bool> {
-        let window = self.rest.first_chunk::<{ PIECE + 3 }>().filter(|_| count <= PIECE)?;
-        let room = self.room.first_chunk_mut::<{ PIECE + 1 }>()?;
-        let [high, low] = [*window.get(count + 1)?, *window.get(count + 2)?];
-        let digits = (hex(high), hex(low));
-        let is_escape = (digits.0 | digits.1) < 16;
-        if !(is_escape | ([high, low] == *b"\r\n")) {
-            return None;
+/// Adds bytes that stand for themselves: so many of those that `rest` begins with.
+#[inline(always)]
+fn take(rest: &[u8], count: usize, text: &mut Vec<u8>) {
+    match rest.first_chunk::<PIECE>() {
+        Some(piece) if count <= PIECE => {
+            let whole = text.len() + count;
+            text.extend_from_slice(piece);
+            text.truncate(whole);
         }
-        // What comes next is written over what is too much.
-        *room.first_chunk_mut::<PIECE>()? = *window.first_chunk::<PIECE>()?;
-        *room.get_mut(count)? = digits.0 << 4 | digits.1;
-        self.rest = self.rest.get(count + 3..)?;
-        self.advance(count + usize::from(is_escape));
-        Some(!is_escape)
-    }
-
-    /// Takes so many bytes that stand for themselves.
-    fn take(&mut self, count: usize) {
-        let Some((piece, rest)) = self.rest.split_at_checked(count) else { return };
-        self.room.get_mut(..count).into_iter().for_each(|room| room.copy_from_slice(piece));
-        self.rest = rest;
-        self.advance(count);
-    }
-
-    /// Takes what begins with an equals sign.
-    fn take_unit(&mut self) -> Unit {
-        let unit = Unit::after_equals(self.rest, 0);
-        self.rest = self.rest.get(unit.lengths().0..).unwrap_or_default();
-        if let Unit::Escape(byte) | Unit::Literal(byte) = unit {
-            self.room.first_mut().into_iter().for_each(|place| *place = byte);
-            self.advance(1);
-        }
-        unit
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.room = std::mem::take(&mut self.room).get_mut(count..).unwrap_or_default();
+        _ => text.extend_from_slice(rest.get(..count).unwrap_or(rest)),
     }
 }
 
@@ -156,26 +118,41 @@ pub(super) fn decode(raw: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(raw: &[u8], mut leave: impl FnMut(Mark)) -> Vec<u8> {
-    let mut bytes = vec![0; raw.len() + PIECE + 1];
-    let whole = bytes.len();
-    let mut text = Decoding { rest: raw, room: &mut bytes };
+    let mut text = Vec::with_capacity(raw.len() + PIECE);
+    let mut rest = raw;
     let mut marked = 0;
     for equals in Places::of(b'=', raw) {
-        let Some(count) = equals.checked_sub(raw.len() - text.rest.len()) else { continue };
-        let is_soft = text.take_with_unit(count).unwrap_or_else(|| {
-            text.take(count);
-            matches!(text.take_unit(), Unit::Soft(_))
-        });
-        let length = whole - text.room.len();
+        // An equals sign may stand within what was read.
+        let Some(count) = equals.checked_sub(raw.len() - rest.len()) else { continue };
+        let Some((literals, unit)) = rest.split_at_checked(count) else { break };
+        take(rest, count, &mut text);
+        let is_soft = match *unit {
+            [_, b'\r', b'\n', ref behind @ ..] => {
+                rest = behind;
+                true
+            }
+            [_, high, low, ref behind @ ..] if (hex(high) | hex(low)) < 16 => {
+                text.push(hex(high) << 4 | hex(low));
+                rest = behind;
+                false
+            }
+            _ => {
+                let unit = Unit::after_equals(rest, literals.len());
+                if let Unit::Escape(byte) | Unit::Literal(byte) = unit {
+                    text.push(byte);
+                }
+                rest = rest.get(count + unit.lengths().0..).unwrap_or_default();
+                matches!(unit, Unit::Soft(_))
+            }
+        };
+        let length = text.len();
         if length - marked >= if is_soft { MARK_LINE } else { MARK_ESCAPE } {
             marked = length;
-            leave(Mark { decoded: length, raw: raw.len() - text.rest.len() });
+            leave(Mark { decoded: length, raw: raw.len() - rest.len() });
         }
     }
-    text.take(text.rest.len());
-    let length = whole - text.room.len();
-    bytes.truncate(length);
-    bytes
+    text.extend_from_slice(rest);
+    text
 }
 
 /// How many bytes `raw` is decoded to.

@@ -100,9 +100,11 @@ impl Analysis<'_> {
         // its parent.
         for number in (0..self.layers.len()).rev() {
             let Some(layer) = self.layers.get(number) else { continue };
-            let (in_layer, rest): (Vec<_>, Vec<_>) =
-                wanted.into_iter().partition(|(place, _)| place.layer == number);
-            wanted = rest;
+            let in_layer = if number == 0 {
+                std::mem::take(&mut wanted)
+            } else {
+                wanted.extract_if(.., |(place, _)| place.layer == number).collect()
+            };
             let edits =
                 layer.edits(in_layer, |leaf| quoted.contains(&Position { layer: number, leaf: Some(leaf) }));
             match layer.parent {
