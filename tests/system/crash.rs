@@ -14,7 +14,7 @@ use crate::mta::grant;
 use crate::mta::letter::Letter;
 use crate::mta::sink::{Sink, Taken};
 use crate::noise::Dice;
-use crate::support::{Folder, PATIENCE, Relay, stuffed};
+use crate::support::{End, Folder, PATIENCE, Relay, stuffed};
 
 const SEED: u64 = 7;
 /// How long a client that could not hand over a message waits before it tries again.
@@ -189,15 +189,6 @@ struct Tally {
     unanswered: Mutex<HashMap<(u64, String), u64>>,
     /// Jobs that are done: what their recipients are to have.
     done: Mutex<Vec<Job>>,
-}
-
-/// Lets the clients end, when dropped, and so where a test fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The ports of a relay that comes and goes: SMTP and LMTP.

@@ -1,6 +1,6 @@
 //! Starting, stopping, and being watched, as systemd does it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
@@ -124,9 +124,9 @@ fn with_a_socket_of_systemd_a_restart_refuses_no_connection() {
             })
         })
         .collect();
-    let mut answers = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let answers = Lines::follow(holder.stdout.take().unwrap());
     let mut orders = holder.stdin.take().unwrap();
-    for _ in 0..5 {
+    for turn in 1..=5 {
         let wanted = sent.load(Ordering::SeqCst) + 20;
         let deadline = Instant::now() + PATIENCE;
         while sent.load(Ordering::SeqCst) < wanted {
@@ -134,7 +134,7 @@ fn with_a_socket_of_systemd_a_restart_refuses_no_connection() {
             std::thread::park_timeout(std::time::Duration::from_millis(5));
         }
         orders.write_all(b"again\n").unwrap();
-        assert_eq!(answers.next().unwrap().unwrap(), "restarted");
+        answers.wait_for(turn, "the restart", |line| line == "restarted");
     }
     over.store(true, Ordering::SeqCst);
     for client in clients {

@@ -15,7 +15,7 @@ use super::relays::{add_section, await_leader, command, done, shop, verified};
 use super::servers::{Running, addresses, peer};
 use crate::mta::sink::Sink;
 use crate::store_faults::{Disk, can_mount, run};
-use crate::support::{Folder, Relay, free_port};
+use crate::support::{End, Folder, Relay, free_port};
 
 const MACHINES: usize = 3;
 /// How many people each relay hears.
@@ -217,6 +217,7 @@ fn a_power_cut_of_machines_loses_nothing_that_was_acknowledged() {
         let ends = AtomicBool::new(false);
         let before = facts.lock().unwrap().len();
         std::thread::scope(|scope| {
+            let end = End(&ends);
             for (number, machine) in machines.iter().enumerate() {
                 let (client, facts, ends) = (machine.client().unwrap(), &facts, &ends);
                 let turn = usize::try_from(turn).unwrap();
@@ -229,7 +230,7 @@ fn a_power_cut_of_machines_loses_nothing_that_was_acknowledged() {
                     (machines[*number].disk.path("disk.img"), machines[*number].disk.path("cut.img"));
                 run("cp", &["--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
             }
-            ends.store(true, Ordering::Relaxed);
+            drop(end);
             // Whoever waits for an answer hears that there is none.
             cut.iter().for_each(|number| machines[*number].relay().signal("KILL"));
         });

@@ -16,7 +16,7 @@ use super::relays::{PURPOSES, add_section, await_leader, command, done, gate, sh
 use super::servers::program as nats_server;
 use super::until;
 use crate::mta::sink::Sink;
-use crate::support::{Client, Folder, Relay, crlf, newsletter, program};
+use crate::support::{Client, End, Folder, Relay, crlf, ended, newsletter, program};
 
 /// What the relays are told, in seconds.
 const STALENESS: u64 = 5;
@@ -460,7 +460,7 @@ impl Setting {
     fn kill(&mut self, process: usize) {
         signal(self.pid(process), "KILL");
         match process.checked_sub(SERVERS) {
-            None => drop(self.servers[process].wait().unwrap()),
+            None => drop(ended(&mut self.servers[process])),
             Some(relay) => drop(self.relays[relay].wait()),
         }
     }
@@ -502,11 +502,10 @@ fn through(setting: &mut Setting, turn: u32, happens: impl FnOnce(&mut Setting) 
     let (ends, started) = (AtomicBool::new(false), Instant::now());
     let what = std::thread::scope(|scope| {
         // Relays are replaced meanwhile; their gates stay where they are.
-        let readers = Arc::clone(&setting.readers);
-        let ends = &ends;
+        let (readers, ends, end) = (Arc::clone(&setting.readers), &ends, End(&ends));
         let watching = scope.spawn(move || readers.watch(ends));
         let what = happens(setting);
-        ends.store(true, Ordering::Relaxed);
+        drop(end);
         watching.join().unwrap();
         what
     });
