@@ -18,7 +18,7 @@ use super::judge::{self, Weighed};
 use super::lists::Lists;
 use super::personal::{self, Remedy};
 use super::plain;
-use super::recipient::LazyTraces;
+use super::recipient::Traces;
 use super::scan::trail::Trail;
 use super::scan::{
     Extent, Found, Links, Place, Removal, Unreadable, decoded, places_of_sheet, places_with_trail,
@@ -219,7 +219,7 @@ pub(super) struct Layer<'a> {
 /// What goes along while a message is read.
 pub(super) struct Reading<'q> {
     pub(super) inquiry: &'q Inquiry<'q>,
-    pub(super) traces: LazyTraces<'q>,
+    pub(super) traces: Traces,
     /// The bytes of the message.
     raw: &'q [u8],
     /// Whether places are weighed; without that, each one counts as a tracker.
@@ -228,7 +228,7 @@ pub(super) struct Reading<'q> {
 
 impl<'q> Reading<'q> {
     pub(super) fn of(inquiry: &'q Inquiry<'q>) -> Reading<'q> {
-        Reading { inquiry, traces: LazyTraces::of(inquiry.recipients), raw: &[], weighs: true }
+        Reading { inquiry, traces: Traces::of(inquiry.recipients.iter().copied()), raw: &[], weighs: true }
     }
 
     /// Whether a leaf is plain text that a reader sees, and links are looked at.

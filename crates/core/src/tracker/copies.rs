@@ -312,6 +312,7 @@ fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize
 mod tests {
     use super::*;
     use crate::message::transfer::apply;
+    use crate::tracker::facts::{Facts, Known};
 
     fn lines(token: impl Fn(usize) -> String) -> Vec<u8> {
         let words = "<p>Some words of a letter, in lines that are long enough.</p>".repeat(3);
@@ -376,6 +377,18 @@ mod tests {
             matches!(copies.like(&question(0), &text), Found::Unlike),
             "what was not used for longest is gone"
         );
+    }
+
+    #[test]
+    fn what_addresses_of_links_say_counts_among_the_bytes() {
+        let text = lines(|number| format!("Zk3Qw9XvT2aB7Lm{number}"));
+        let (mut found, trail) = scan::places_with_trail(&text, None, Extent::Trackers, Links::Note);
+        let trail = trail.unwrap().with_found(&found);
+        let facts = Facts { straight: Some(vec![b'a'; 100]), ..Facts::default() };
+        let known = Some(Known::All(Arc::new(facts)));
+        found.places.iter_mut().for_each(|place| place.link.clone_from(&known));
+        let more = trail.with_found(&found).size() - trail.size();
+        assert_eq!((trail.links(), more), (40, 40 * (size_of::<Facts>() + 100)));
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Detector {
         let mut places: Vec<Place<'_>> = Vec::new();
         for stretch in &mut stretches {
             match stretch {
-                Stretch::Known(known) => places.append(&mut known.places),
+                Stretch::Passed(passed) => places.append(&mut passed.places),
                 Stretch::Read(read) => places.extend(read.found.places.drain(..).map(|mut place| {
                     let _ = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
                     place

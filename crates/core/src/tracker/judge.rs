@@ -8,7 +8,7 @@ use super::campaign::Seen;
 use super::carrier::Carrier;
 use super::catalogue::Vendor;
 use super::facts::{Facts, Known};
-use super::recipient::LazyTraces;
+use super::recipient::Traces;
 use super::scan::{Extent, Found, Place, PlainPicture};
 use super::signal::{Signal, THRESHOLD, Verdict};
 use super::style::Size;
@@ -33,12 +33,7 @@ pub struct Weighed {
 }
 
 /// Adds what the address says to what its surroundings say.
-pub fn weigh(
-    detector: &Detector,
-    place: &mut Place<'_>,
-    inquiry: &Inquiry<'_>,
-    traces: &LazyTraces<'_>,
-) -> Weighed {
+pub fn weigh(detector: &Detector, place: &mut Place<'_>, inquiry: &Inquiry<'_>, traces: &Traces) -> Weighed {
     if place.carrier == Carrier::Anchor {
         return weigh_link(detector, place, traces);
     }
@@ -90,7 +85,7 @@ pub fn weigh(
     signals.add_if(Signal::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
     // An attribute that nothing loads from tells nobody apart; only strict mode looks at it at all.
     let loads = place.carrier != Carrier::Rare && !plain_file;
-    let names_reader = loads && traces.get().stand_in(url.as_str());
+    let names_reader = loads && traces.stand_in(url.as_str());
     let shows_something = signals.has(Signal::Visible)
         || signals.has(Signal::Background)
         || signals.has(Signal::Described)
@@ -106,7 +101,7 @@ pub fn weigh(
     Weighed { vendor: vendor.or(personal), seen, link: None }
 }
 
-fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_>) -> Weighed {
+fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &Traces) -> Weighed {
     if place.signals.has(Signal::Choice) {
         return Weighed::default();
     }
@@ -122,7 +117,7 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_
     signals.add_if(Signal::OpaqueToken, facts.is_opaque);
     // What is tracked already needs no further reason.
     let asks_for_traces = facts.vendor.is_none() && signals.verdict() != Verdict::Tracker;
-    signals.add_if(Signal::RecipientInUrl, asks_for_traces && traces.get().stand_in(url.as_str()));
+    signals.add_if(Signal::RecipientInUrl, asks_for_traces && traces.stand_in(url.as_str()));
     Weighed { vendor: facts.vendor, seen: None, link: Some(facts) }
 }
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::analysis::Detector;
 use super::catalogue::Vendor;
 use super::link;
-use super::recipient::LazyTraces;
+use super::recipient::Traces;
 use super::scan::{Place, decoded};
 use super::signal::Signal;
 use super::token::{self, Opacity};
@@ -32,11 +32,11 @@ pub fn remedies(
     text: &[u8],
     place: &Place<'_>,
     vendor: Option<Vendor>,
-    traces: &LazyTraces<'_>,
+    traces: &Traces,
 ) -> Vec<(Remedy, Edit)> {
     let Some(written) = place.written.clone() else { return Vec::new() };
     let identifies = |url: &Url<'_>| {
-        traces.get().stand_in(url.as_str())
+        traces.stand_in(url.as_str())
             || detector.catalogue.open(url.as_str()).is_some()
             || detector.catalogue.image(url.as_str()).is_some()
             // Other copies have shown that a token of this address is the reader's.
@@ -51,7 +51,7 @@ pub fn remedies(
     let names = vendor.map(|vendor| detector.catalogue.identifying(vendor)).unwrap_or_default();
     let goes = |name: &str, text: &str| {
         names.iter().any(|identifying| identifying.eq_ignore_ascii_case(name))
-            || traces.get().stand_in(text)
+            || traces.stand_in(text)
             || token::piece_opacity(text.as_bytes()) == Opacity::Opaque
     };
     if let Some(without) = without_parameters(value, goes)

@@ -123,25 +123,6 @@ fn has_run(text: &str, at_least: usize, is_of_it: impl Fn(u8) -> bool) -> bool {
     at_least <= text.len() && runs(text.as_bytes(), at_least, is_of_it).next().is_some()
 }
 
-/// The traces of the recipients, made when first asked for.
-#[derive(Debug)]
-pub struct LazyTraces<'a> {
-    recipients: &'a [&'a str],
-    traces: OnceCell<Traces>,
-}
-
-impl<'a> LazyTraces<'a> {
-    /// Those of these addresses.
-    pub fn of(recipients: &'a [&'a str]) -> LazyTraces<'a> {
-        LazyTraces { recipients, traces: OnceCell::new() }
-    }
-
-    /// The traces.
-    pub fn get(&self) -> &Traces {
-        self.traces.get_or_init(|| Traces::of(self.recipients.iter().copied()))
-    }
-}
-
 fn stands_in(text: &str, trace: &Finder<'_>) -> bool {
     trace.find(text.as_bytes()).is_some()
 }

@@ -21,19 +21,19 @@ impl Decoded<'_> {
         }
         let mut changes = Vec::with_capacity(edits.len());
         let mut ahead = edits;
-        let near = Near::default();
+        let restarts = Restarts { decoded: self, raw, near: Near::default() };
         let mut end = Mark { decoded: 0, raw: 0 };
         while let Some(edit) = ahead.first() {
             let range = in_raw(&edit.range)?;
-            let start = self.restart(raw, range.start, end, &near)?;
-            end = self.restart_behind(raw, range.end, start, &near)?;
+            let start = restarts.before(range.start, end)?;
+            end = restarts.behind(range.end, start)?;
             let mut taken = 1;
             while let Some(next) = ahead.get(taken) {
                 let range = in_raw(&next.range)?;
                 if range.start >= end.raw && end.raw < raw.len() {
                     break;
                 }
-                end = self.restart_behind(raw, range.end, end, &near)?;
+                end = restarts.behind(range.end, end)?;
                 taken += 1;
             }
             let (these, rest) = ahead.split_at_checked(taken)?;
@@ -49,45 +49,55 @@ impl Decoded<'_> {
         }
         Some(changes)
     }
+}
 
+/// Finds where decoding can begin anew, from the first to the last edit.
+struct Restarts<'a> {
+    decoded: &'a Decoded<'a>,
+    raw: &'a [u8],
+    near: Near,
+}
+
+impl Restarts<'_> {
     /// The last place at or before `at` from which decoding can begin: nothing before it matters. `known` is one
     /// that is no later.
-    fn restart(&self, raw: &[u8], at: usize, known: Mark, near: &Near) -> Option<Mark> {
-        match self.transfer {
+    fn before(&self, at: usize, known: Mark) -> Option<Mark> {
+        match self.decoded.transfer {
             Transfer::QuotedPrintable => {
-                let start = memchr::memrchr(b'\n', raw.get(..at)?).map_or(0, |end| end + 1);
-                self.of_line(raw, start, known, near)
+                let start = memchr::memrchr(b'\n', self.raw.get(..at)?).map_or(0, |end| end + 1);
+                self.of_line(start, known)
             }
             Transfer::Base64 => {
-                let before = self.marks.partition_point(|mark| mark.raw <= at);
-                before.checked_sub(1).and_then(|last| self.marks.get(last)).copied()
+                let before = self.decoded.marks.partition_point(|mark| mark.raw <= at);
+                before.checked_sub(1).and_then(|last| self.decoded.marks.get(last)).copied()
             }
             Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => None,
         }
     }
 
     /// The first such place at or behind `at`, behind at least one line end in quoted-printable.
-    fn restart_behind(&self, raw: &[u8], at: usize, known: Mark, near: &Near) -> Option<Mark> {
-        let end = Mark { decoded: self.bytes.len(), raw: raw.len() };
-        match self.transfer {
-            Transfer::QuotedPrintable => match memchr::memchr(b'\n', raw.get(at..)?) {
-                Some(line) => self.of_line(raw, at + line + 1, known, near),
+    fn behind(&self, at: usize, known: Mark) -> Option<Mark> {
+        let end = Mark { decoded: self.decoded.bytes.len(), raw: self.raw.len() };
+        match self.decoded.transfer {
+            Transfer::QuotedPrintable => match memchr::memchr(b'\n', self.raw.get(at..)?) {
+                Some(line) => self.of_line(at + line + 1, known),
                 None => Some(end),
             },
             Transfer::Base64 => {
-                let before = self.marks.partition_point(|mark| mark.raw < at);
-                Some(self.marks.get(before).copied().unwrap_or(end))
+                let before = self.decoded.marks.partition_point(|mark| mark.raw < at);
+                Some(self.decoded.marks.get(before).copied().unwrap_or(end))
             }
             Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => None,
         }
     }
 
     /// The place where a line of quoted-printable starts.
-    fn of_line(&self, raw: &[u8], start: usize, known: Mark, near: &Near) -> Option<Mark> {
-        let before = near.parted(&self.marks, |mark| mark.raw <= start);
-        let mark = before.checked_sub(1).and_then(|last| self.marks.get(last)).copied().unwrap_or(known);
+    fn of_line(&self, start: usize, known: Mark) -> Option<Mark> {
+        let marks = &self.decoded.marks;
+        let before = self.near.parted(marks, |mark| mark.raw <= start);
+        let mark = before.checked_sub(1).and_then(|last| marks.get(last)).copied().unwrap_or(known);
         let mark = if (mark.raw..=start).contains(&known.raw) { known } else { mark };
-        let between = raw.get(mark.raw..start)?;
+        let between = self.raw.get(mark.raw..start)?;
         Some(Mark { decoded: mark.decoded + quoted_printable::decoded_length(between), raw: start })
     }
 }

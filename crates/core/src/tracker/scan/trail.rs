@@ -86,15 +86,15 @@ impl Count {
 /// A stretch of the other text.
 #[derive(Debug)]
 pub enum Stretch<'a> {
-    /// One in which nothing differs but addresses of links.
-    Known(Known<'a>),
+    /// One in which nothing differs but addresses of links, so that only they were.
+    Passed(Passed<'a>),
     /// One that was read.
     Read(Read<'a>),
 }
 
-/// What is known of a stretch.
+/// What the trail says of a stretch.
 #[derive(Debug)]
-pub struct Known<'a> {
+pub struct Passed<'a> {
     /// Its places, with the signals that the trail has for each.
     pub places: Vec<Place<'a>>,
     /// What was found of the trail's text before the stretch, and up to its end.
@@ -273,8 +273,8 @@ impl Trail {
         };
         for stretch in self.stretches(new, changes, inquiry)? {
             match stretch {
-                Stretch::Known(known) => {
-                    for point in self.points.get(known.points.clone()).unwrap_or_default() {
+                Stretch::Passed(passed) => {
+                    for point in self.points.get(passed.points.clone()).unwrap_or_default() {
                         let first = trail.open.len();
                         trail.open.extend(self.open_at(point, &moves));
                         looked = looked.max(moves.moved(point.looked));
@@ -283,9 +283,9 @@ impl Trail {
                             region: point.region,
                             open: first..trail.open.len(),
                             found: Count {
-                                places: found.places.len() + point.found.places - known.found.start.places,
-                                plain: found.plain.len() + point.found.plain - known.found.start.plain,
-                                links: found.links + point.found.links - known.found.start.links,
+                                places: found.places.len() + point.found.places - passed.found.start.places,
+                                plain: found.plain.len() + point.found.plain - passed.found.start.plain,
+                                links: found.links + point.found.links - passed.found.start.links,
                             },
                             sheets: point.sheets,
                             looked,
@@ -293,9 +293,9 @@ impl Trail {
                             looked_for_links: usize::MAX,
                         });
                     }
-                    self.know_plain(&known, &moves, new, base, &mut found.plain);
-                    found.links += known.found.end.links - known.found.start.links;
-                    found.places.extend(known.places);
+                    self.pass_plain(&passed, &moves, new, base, &mut found.plain);
+                    found.links += passed.found.end.links - passed.found.start.links;
+                    found.places.extend(passed.places);
                 }
                 Stretch::Read(read) => {
                     looked = looked.max(read.looked);
@@ -332,8 +332,8 @@ impl Trail {
         while let Some((index, start)) =
             starts.get(first).and_then(|start| Some((start.point, self.points.get(start.point)?)))
         {
-            let of = self.known(known..start.found, met..index + 1, new, &moves, inquiry)?;
-            stretches.push(Stretch::Known(of));
+            let of = self.passed(known..start.found, met..index + 1, new, &moves, inquiry)?;
+            stretches.push(Stretch::Passed(of));
             let mut walk = self.walk_from(start, new, &moves, inquiry);
             let open = self.open_at(start, &moves);
             let sheets = walk.sheet_ranges.len();
@@ -351,8 +351,8 @@ impl Trail {
             let Some((there, point)) = end else { return Some(stretches) };
             (known, met, first) = (point.found, there, meeting.last + 1);
         }
-        let of = self.known(known..self.found, met..self.points.len(), new, &moves, inquiry)?;
-        stretches.push(Stretch::Known(of));
+        let of = self.passed(known..self.found, met..self.points.len(), new, &moves, inquiry)?;
+        stretches.push(Stretch::Passed(of));
         Some(stretches)
     }
 
@@ -433,16 +433,16 @@ impl Trail {
         })
     }
 
-    /// What is known of a stretch in which nothing differs but addresses of links, which are read anew where links
+    /// What the trail says of a stretch in which nothing differs but addresses of links, which are read anew where links
     /// are noted. `None` if one of them is none any more.
-    fn known<'n>(
+    fn passed<'n>(
         &'n self,
         found: Range<Count>,
         points: Range<usize>,
         new: &'n [u8],
         moves: &Changes<'_>,
         (base, extent, links): (Option<&str>, Extent, Links),
-    ) -> Option<Known<'n>> {
+    ) -> Option<Passed<'n>> {
         let of_trail = self.places.get(found.start.places..found.end.places).unwrap_or_default();
         let mut places = Vec::with_capacity(of_trail.len());
         let mut reader = None;
@@ -478,20 +478,20 @@ impl Trail {
                 link: place.link.clone(),
             });
         }
-        Some(Known { places, found, points })
+        Some(Passed { places, found, points })
     }
 
-    /// The plain pictures of a stretch that is known.
-    fn know_plain<'n>(
+    /// The plain pictures of a stretch that was passed.
+    fn pass_plain<'n>(
         &self,
-        known: &Known<'_>,
+        passed: &Passed<'_>,
         moves: &Changes<'_>,
         new: &'n [u8],
         base: Option<&str>,
         all: &mut Vec<PlainPicture<'n>>,
     ) {
         let base = base_of(base);
-        let plain = self.plain.get(known.found.start.plain..known.found.end.plain).unwrap_or_default();
+        let plain = self.plain.get(passed.found.start.plain..passed.found.end.plain).unwrap_or_default();
         all.extend(plain.iter().filter_map(|(range, written)| {
             let written = moves.moved_range(written);
             let url = Url::read(decoded(new.get(written.clone())?), base.as_ref())?;
@@ -511,7 +511,7 @@ impl Trail {
         let mut all = Vec::with_capacity(self.plain.len());
         for stretch in stretches {
             match stretch {
-                Stretch::Known(known) => self.know_plain(known, &moves, new, base, &mut all),
+                Stretch::Passed(passed) => self.pass_plain(passed, &moves, new, base, &mut all),
                 Stretch::Read(read) => all.append(&mut read.found.plain),
             }
         }
