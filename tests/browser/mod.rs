@@ -112,8 +112,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Opens a page until it has come to rest; `more` are further switches. What is not loaded within twenty seconds is left
-/// out. A browser that does not end is ended, and another one opens the page.
+/// Opens a page until it has come to rest; `more` are further switches. What is not loaded within twenty seconds is
+/// left out. A browser that does not end is ended, and another one opens the page.
 pub fn open(page: &Path, scratch: &Scratch, more: &[&str]) -> Vec<u8> {
     let opened = || {
         let profile = scratch.0.join("profile");

@@ -50,8 +50,8 @@ impl Drop for Folder {
     }
 }
 
-/// A program that is ended where it takes longer than these seconds, with all that it started. What is waited for without
-/// an end holds the tests up for ever.
+/// A program that is ended where it takes longer than these seconds, with all that it started. What is waited for
+/// without an end holds the tests up for ever.
 pub fn bounded(seconds: u32, program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &seconds.to_string(), program]);

@@ -1,5 +1,5 @@
-//! A test that takes longer than `PIXELWARD_TEST_MINUTES`, where that is set, is named and ends the run: what would only
-//! ever wait says nothing about the others, and is found by nobody.
+//! A test that takes longer than `PIXELWARD_TEST_MINUTES`, where that is set, is named and ends the run: what would
+//! only ever wait says nothing about the others, and is found by nobody.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, Weak};

@@ -89,8 +89,8 @@ impl Unit {
     }
 }
 
-/// How many bytes are copied at once: most pieces between escapes are shorter, and a copy of a fixed length costs less than
-/// one of a piece's own.
+/// How many bytes are copied at once: most pieces between escapes are shorter, and a copy of a fixed length costs less
+/// than one of a piece's own.
 const PIECE: usize = 32;
 
 /// Adds bytes that stand for themselves: so many of those that `rest` begins with.

@@ -433,8 +433,8 @@ impl Trail {
         })
     }
 
-    /// What the trail says of a stretch in which nothing differs but addresses of links, which are read anew where links
-    /// are noted. `None` if one of them is none any more.
+    /// What the trail says of a stretch in which nothing differs but addresses of links, which are read anew where
+    /// links are noted. `None` if one of them is none any more.
     fn passed<'n>(
         &'n self,
         found: Range<Count>,
