@@ -59,7 +59,13 @@ impl Detector {
         if header.is_some_and(|field| edits.iter().any(|edit| edit.range.start < field.range.end)) {
             return None;
         }
+        // Where parsers disagree on where a header ends, a part has two bodies, and an edit of the one may reach into
+        // the other.
+        let reaches_in = |edit: &Edit, leaf: &Leaf| {
+            edit.range.start < leaf.body.end && leaf.body.start < edit.range.end && !lies_in(edit, leaf)
+        };
         if !edits.iter().all(|edit| leaves.iter().any(|leaf| lies_in(edit, leaf)))
+            || edits.iter().any(|edit| leaves.iter().any(|leaf| reaches_in(edit, leaf)))
             || !layer.structure.is_same_after(edits, &Structure::read(edited))
         {
             return None;
@@ -138,6 +144,26 @@ impl Detector {
 mod tests {
     use super::*;
     use crate::tracker::Carrier;
+
+    /// A line of the header that is no field ends it for some parsers. What they read as a body holds what others do,
+    /// and an edit may begin before that and end within it.
+    #[test]
+    fn where_an_edit_reaches_from_one_body_into_another_only_an_analysis_can_say() {
+        let lines = "<p>Some words of a letter.</p>\r\n".repeat(400);
+        let kind = "MIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n";
+        let pixel =
+            "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=1>";
+        let raw = format!("Subject: a\r\n{lines}{kind}{pixel}{lines}");
+        let (detector, inquiry) = (Detector::default(), Inquiry::to(&[]));
+        let analysis = detector.analyse(raw.as_bytes(), &inquiry);
+        let start = raw.find(kind).unwrap();
+        let bodies = analysis.layers[0].structure.leaves.iter().filter(|leaf| leaf.body.start <= start);
+        assert_eq!((bodies.count(), analysis.layers[0].structure.leaves.len()), (1, 2));
+        let edits = [Edit::replace(start..start + kind.len() + pixel.len(), kind.as_bytes())];
+        let edited = apply(raw.as_bytes(), &edits);
+        assert!(analysis.layers[0].structure.is_same_after(&edits, &Structure::read(&edited)));
+        assert!(detector.difference(&analysis, &edits, &edited, &inquiry).is_none());
+    }
 
     /// Some parsers end a header at a line that others take for a field. What follows is a body to the ones, and
     /// asks for a receipt to the others.
