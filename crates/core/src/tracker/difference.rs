@@ -50,8 +50,6 @@ impl Detector {
         if analysis.trouble.is_some() || analysis.extent != inquiry.extent || !is_edited_alone {
             return None;
         }
-        let lies_in =
-            |edit: &Edit, leaf: &Leaf| leaf.body.start <= edit.range.start && edit.range.end <= leaf.body.end;
         let leaves = &layer.structure.leaves;
         // A body may begin within what is also read as the header: its edits change what that says.
         let header = layer.structure.header_blocks.first();
@@ -59,24 +57,14 @@ impl Detector {
         if header.is_some_and(|field| edits.iter().any(|edit| edit.range.start < field.range.end)) {
             return None;
         }
-        // Where parsers disagree on where a header ends, a part has two bodies, and an edit of the one may reach into
-        // the other.
-        let reaches_in = |edit: &Edit, leaf: &Leaf| {
-            edit.range.start < leaf.body.end && leaf.body.start < edit.range.end && !lies_in(edit, leaf)
-        };
-        if !edits.iter().all(|edit| leaves.iter().any(|leaf| lies_in(edit, leaf)))
-            || edits.iter().any(|edit| leaves.iter().any(|leaf| reaches_in(edit, leaf)))
-            || !layer.structure.is_same_after(edits, &Structure::read(edited))
-        {
+        let of_leaves = each_within(edits, leaves)?;
+        if !layer.structure.is_same_after(edits, &Structure::read(edited)) {
             return None;
         }
         let reading = Reading::of(inquiry);
         let mut changed = Vec::new();
         let mut found = Vec::new();
-        for (index, leaf) in leaves.iter().enumerate() {
-            let first = edits.partition_point(|edit| edit.range.start < leaf.body.start);
-            let of_leaf = edits.get(first..).unwrap_or_default();
-            let of_leaf = of_leaf.split(|edit| !lies_in(edit, leaf)).next().unwrap_or_default();
+        for (index, (leaf, of_leaf)) in leaves.iter().zip(of_leaves).enumerate() {
             match leaf.content {
                 _ if of_leaf.is_empty() => continue,
                 Content::Html => {
@@ -138,6 +126,25 @@ impl Detector {
         };
         Some(found.places.iter().filter(is_listed).map(|place| sighting_of(place, leaf, position)).collect())
     }
+}
+
+/// The edits in the body of each leaf. `None` where one lies in none, or reaches from one into another: where parsers
+/// disagree on where a header ends, a part has two bodies that overlap.
+fn each_within<'e>(edits: &'e [Edit], leaves: &[Leaf]) -> Option<Vec<&'e [Edit]>> {
+    let mut lies_in_one = vec![false; edits.len()];
+    let mut within = |leaf: &Leaf| {
+        let body = &leaf.body;
+        let first = edits.partition_point(|edit| edit.range.start < body.start);
+        let (before, from) = edits.split_at_checked(first)?;
+        let (of_leaf, behind) =
+            from.split_at_checked(from.partition_point(|edit| edit.range.end <= body.end))?;
+        let reaches_in = before.last().is_some_and(|edit| body.start < edit.range.end);
+        let reaches_out = behind.first().is_some_and(|edit| edit.range.start < body.end);
+        lies_in_one.get_mut(first..first + of_leaf.len())?.fill(true);
+        (!reaches_in && !reaches_out).then_some(of_leaf)
+    };
+    let of_leaves = leaves.iter().map(&mut within).collect::<Option<Vec<&[Edit]>>>()?;
+    lies_in_one.into_iter().all(|lies_in_one| lies_in_one).then_some(of_leaves)
 }
 
 #[cfg(test)]
