@@ -1,5 +1,7 @@
 //! The text of a leaf, readable as ASCII markup, with the way back to the raw bytes.
 
+use std::borrow::Cow;
+
 use super::charset::{Charset, Recoded};
 use super::quoted::quoted;
 use super::structure::Leaf;
@@ -61,11 +63,83 @@ impl<'a> Text<'a> {
         self.recoded.is_none()
     }
 
+    /// The same, for whoever keeps it.
+    pub fn kept(&self) -> Original {
+        match (&self.recoded, &self.decoded.bytes) {
+            (None, Cow::Owned(_)) => {
+                Original::Encoded { raw: self.raw.to_vec(), decoded: self.decoded.kept(self.raw.len()) }
+            }
+            _ => Original::Plain(self.bytes().to_vec()),
+        }
+    }
+
     /// Edits of the body as edits of the message.
     fn placed(&self, mut edits: Vec<Edit>) -> Vec<Edit> {
         for edit in &mut edits {
             edit.range = edit.range.start + self.offset..edit.range.end + self.offset;
         }
         edits
+    }
+}
+
+/// A text that is kept for copies of it.
+#[derive(Debug)]
+pub enum Original {
+    /// One that is read by itself.
+    Plain(Vec<u8>),
+    /// One with what it was decoded from.
+    Encoded {
+        /// The body.
+        raw: Vec<u8>,
+        /// What it is decoded to.
+        decoded: Decoded<'static>,
+    },
+}
+
+impl Original {
+    /// The text.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Original::Plain(text) => text,
+            Original::Encoded { decoded, .. } => &decoded.bytes,
+        }
+    }
+
+    /// About the most bytes that it takes.
+    pub fn size(&self) -> usize {
+        match self {
+            Original::Plain(text) => text.len(),
+            // As much again may be noted of edits.
+            Original::Encoded { raw, decoded } => 2 * raw.len() + decoded.size(),
+        }
+    }
+
+    /// What the text was decoded from; `None` where it is read by itself.
+    pub fn raw(&self) -> Option<&[u8]> {
+        match self {
+            Original::Plain(_) => None,
+            Original::Encoded { raw, .. } => Some(raw),
+        }
+    }
+
+    /// The text of a leaf of the message `raw` which differs in these changes from what this text was decoded from, and
+    /// what the changes come to in the text. `None` where all of it must be decoded: where anything differs but bytes
+    /// that stand for themselves, or the changes, one of which is `None`, cannot be told.
+    pub fn copy<'a>(
+        &self,
+        raw: &'a [u8],
+        leaf: &Leaf,
+        changes: impl Iterator<Item = Option<Edit>>,
+    ) -> Option<(Text<'a>, Vec<Edit>)> {
+        let Original::Encoded { raw: known, decoded } = self else { return None };
+        if leaf.transfer != decoded.transfer() {
+            return None;
+        }
+        let (decoded, changes) = decoded.with_layout_of(known, changes)?;
+        let is_read_as_it_is = Charset::of(&leaf.charset, &decoded.bytes) == Charset::AsciiCompatible;
+        is_read_as_it_is.then(|| {
+            let body = raw.get(leaf.body.clone()).unwrap_or_default();
+            (Text { raw: body, offset: leaf.body.start, decoded, recoded: None }, changes)
+        })
     }
 }

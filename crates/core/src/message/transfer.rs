@@ -3,16 +3,19 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::near::Near;
 
 mod base64;
 mod changes;
+mod layout;
 mod quoted_printable;
 mod uuencode;
 mod yenc;
 
 pub(super) use changes::narrowed;
+use layout::Layout;
 
 /// How a body is encoded for transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +144,7 @@ pub struct Decoded<'a> {
     /// The bytes without their transfer encoding.
     pub bytes: Cow<'a, [u8]>,
     transfer: Transfer,
-    marks: Vec<Mark>,
+    layout: Arc<Layout>,
 }
 
 impl<'a> Decoded<'a> {
@@ -156,7 +159,7 @@ impl<'a> Decoded<'a> {
             Transfer::Uuencode => uuencode::decode(raw),
             Transfer::Yenc => yenc::decode(raw),
         };
-        Decoded { bytes, transfer, marks }
+        Decoded { bytes, transfer, layout: Arc::new(Layout::of(marks)) }
     }
 
     /// Edits of the raw bytes which have the effect of `edits` on the decoded ones. `raw` is what was
@@ -164,8 +167,8 @@ impl<'a> Decoded<'a> {
     pub fn to_raw(&self, raw: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
         match self.transfer {
             Transfer::Identity => edits,
-            Transfer::QuotedPrintable => quoted_printable::to_raw(raw, &self.bytes, &self.marks, edits),
-            Transfer::Base64 => base64::to_raw(raw, &self.bytes, &self.marks, edits),
+            Transfer::QuotedPrintable => quoted_printable::to_raw(raw, &self.bytes, &self.layout, edits),
+            Transfer::Base64 => base64::to_raw(raw, &self.bytes, &self.layout.marks, edits),
             Transfer::Uuencode => uuencode::to_raw(raw, &self.bytes, edits),
             Transfer::Yenc => yenc::to_raw(raw, &self.bytes, edits),
         }

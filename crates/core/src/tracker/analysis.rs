@@ -339,14 +339,18 @@ impl Detector {
             match (leaf.content, &bytes) {
                 (Content::File, _) if reading.inquiry.extent == Extent::Trackers => {}
                 (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Borrowed(raw)) => {
-                    let text = Text::new(raw, leaf);
-                    let trail = self.text(text.bytes(), position, leaf, reading, analysis);
+                    let question = self.question(leaf, position, reading);
+                    let (text, like) = match &question {
+                        Some(question) => self.copies.text_of(question, raw, leaf),
+                        None => (Text::new(raw, leaf), copies::Found::NotWorthIt),
+                    };
+                    let asked = question.map(|question| (question, like));
+                    let trail = self.text(&text, asked, position, leaf, reading, analysis);
                     trails.extend(trail.map(|trail| (index, trail)));
                     texts.push((index, text));
                 }
                 (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Owned(raw)) => {
-                    let text = Text::new(raw, leaf);
-                    self.text(text.bytes(), position, leaf, reading, analysis);
+                    self.text(&Text::new(raw, leaf), None, position, leaf, reading, analysis);
                 }
                 (Content::Text, raw) if reading.looks_for_links_in(leaf) => match raw {
                     Cow::Borrowed(raw) => {
@@ -395,16 +399,31 @@ impl Detector {
         }
     }
 
+    /// What is asked of copies about a leaf; `None` where none are looked for.
+    fn question(&self, leaf: &Leaf, position: Position, reading: &Reading<'_>) -> Option<Question> {
+        let has_copies = leaf.content == Content::Html && position.layer == 0 && reading.weighs;
+        (has_copies && self.copies.take(leaf)).then(|| Question {
+            campaign: Key::of("", reading.raw),
+            leaf: leaf.number,
+            base: leaf.base.clone(),
+            extent: self.extent_of_walk(reading.inquiry.extent),
+            links: reading.inquiry.links,
+        })
+    }
+
+    /// Finds what stands in a text. `asked` is what is known of copies of it.
     fn text(
         &self,
-        text: &[u8],
+        text: &Text<'_>,
+        asked: Option<(Question, copies::Found)>,
         position: Position,
         leaf: &Leaf,
         reading: &Reading<'_>,
         analysis: &mut Analysis<'_>,
     ) -> Option<Trail> {
+        let bytes = text.bytes();
         if leaf.content == Content::Calendar {
-            for piece in calendar::pieces(text) {
+            for piece in calendar::pieces(bytes) {
                 let found = analysis.sightings.len();
                 let places = piece.places(reading.inquiry.extent);
                 self.judged(piece.text(), places, position, leaf, reading, analysis);
@@ -419,26 +438,17 @@ impl Detector {
         }
         let extent = self.extent_of_walk(reading.inquiry.extent);
         let inquiry = (leaf.base.as_deref(), extent, reading.inquiry.links);
-        let is_kept = leaf.content == Content::Html && position.layer == 0 && reading.weighs;
-        let question = (is_kept && self.copies.take(text)).then(|| Question {
-            campaign: Key::of("", reading.raw),
-            leaf: leaf.number,
-            base: leaf.base.clone(),
-            extent,
-            links: reading.inquiry.links,
-        });
-        let like = question.as_ref().map(|question| self.copies.like(question, text));
-        let known = like.as_ref().and_then(|found| found.read(text, inquiry));
+        let known = asked.as_ref().and_then(|(_, like)| like.read(bytes, inquiry));
         let (mut places, trail) = match (leaf.content, known) {
-            (Content::Style, _) => (places_of_sheet(text, leaf.base.as_deref(), extent), None),
+            (Content::Style, _) => (places_of_sheet(bytes, leaf.base.as_deref(), extent), None),
             (_, Some((found, trail))) => {
                 self.copies.count();
                 (found, Some(trail))
             }
             (_, None) => {
-                let mut read = places_with_trail(text, leaf.base.as_deref(), extent, reading.inquiry.links);
-                let is_new = like.as_ref().is_some_and(copies::Found::is_new);
-                if let (Some(question), Some(trail), true) = (question, &read.1, is_new) {
+                let mut read = places_with_trail(bytes, leaf.base.as_deref(), extent, reading.inquiry.links);
+                let new = asked.as_ref().filter(|(_, like)| like.is_new()).map(|(question, _)| question);
+                if let (Some(question), Some(trail)) = (new, &read.1) {
                     judge::read_links(self, &mut read.0.places);
                     self.copies.keep(question, text, || trail.with_found(&read.0));
                 }
@@ -449,7 +459,7 @@ impl Detector {
             // Who opens the message does not open the file.
             places.places.iter_mut().for_each(|place| place.signals.add(Signal::Idle));
         }
-        let (found, weighed) = self.judged(text, places, position, leaf, reading, analysis);
+        let (found, weighed) = self.judged(bytes, places, position, leaf, reading, analysis);
         trail
             .filter(|_| leaf.content == Content::Html && reading.weighs)
             .map(|trail| trail.with(found, &weighed))

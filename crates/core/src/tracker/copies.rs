@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use super::campaign::Key;
 use super::scan::trail::Trail;
 use super::scan::{self, Extent, Links};
+use crate::message::text::Original;
 use crate::message::transfer::Edit;
+use crate::message::{Leaf, Text};
 use crate::same;
 
 /// Shorter texts are read about as quickly as compared, and longer ones are no campaign's.
@@ -54,14 +56,14 @@ pub(super) struct Question {
 /// A text that was read as a whole.
 #[derive(Debug)]
 pub(super) struct Model {
-    text: Vec<u8>,
+    text: Original,
     /// With what was found, before anything of it was weighed.
     trail: Trail,
 }
 
 impl Model {
     fn size(&self) -> usize {
-        self.text.len() + self.trail.size()
+        self.text.size() + self.trail.size()
     }
 }
 
@@ -153,9 +155,9 @@ impl Copies {
         *self.kept() = Kept::default();
     }
 
-    /// Whether a text is one of which copies are looked for.
-    pub(super) fn take(&self, text: &[u8]) -> bool {
-        self.most > 0 && LENGTHS.contains(&text.len())
+    /// Whether the text of a leaf is one of which copies are looked for.
+    pub(super) fn take(&self, leaf: &Leaf) -> bool {
+        self.most > 0 && LENGTHS.contains(&leaf.body.len())
     }
 
     /// How many texts were read by what they differ in.
@@ -172,22 +174,42 @@ impl Copies {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds what a text is like.
-    pub(super) fn like(&self, question: &Question, text: &[u8]) -> Found {
+    /// The text of a leaf of the message `raw`, and what it is like.
+    pub(super) fn text_of<'a>(&self, question: &Question, raw: &'a [u8], leaf: &Leaf) -> (Text<'a>, Found) {
         let models = {
             let mut kept = self.kept();
-            let Some(part) = kept.parts.get_mut(question) else { return Found::Unlike };
+            let Some(part) = kept.parts.get_mut(question) else {
+                return (Text::new(raw, leaf), Found::Unlike);
+            };
             part.used = Instant::now();
             if part.rest > 0 {
                 part.rest -= 1;
-                return Found::NotWorthIt;
+                return (Text::new(raw, leaf), Found::NotWorthIt);
             }
             part.models.clone()
         };
-        let like = models.into_iter().rev().find_map(|model| {
-            let changes = changes(&model.text, text)?;
-            Some(Likeness { model, changes })
+        let copy = models.iter().rev().find_map(|model| {
+            let body = raw.get(leaf.body.clone())?;
+            let known = model.text.raw().filter(|known| known.len() == body.len())?;
+            let (text, changes) = model.text.copy(raw, leaf, changes(known, body))?;
+            Some((text, Likeness { model: Arc::clone(model), changes }))
         });
+        let (text, like) = match copy {
+            Some((text, like)) => (text, Some(like)),
+            None => {
+                let text = Text::new(raw, leaf);
+                let like = models.into_iter().rev().find_map(|model| {
+                    let changes = changes(model.text.bytes(), text.bytes()).collect::<Option<_>>()?;
+                    Some(Likeness { model, changes })
+                });
+                (text, like)
+            }
+        };
+        (text, self.found(question, like))
+    }
+
+    /// Whether a likeness is of use.
+    fn found(&self, question: &Question, like: Option<Likeness>) -> Found {
         let Some(like) = like else { return Found::Unlike };
         let is_worth_it = like.model.trail.tags() > TAGS_PER_CHANGE * like.to_read() + TAGS_PER_TEXT;
         if let Some(part) = self.kept().parts.get_mut(question) {
@@ -199,15 +221,15 @@ impl Copies {
 
     /// Keeps a text that had to be read as a whole, if it is not the first one of its campaign. `trail` is asked for
     /// only then.
-    pub(super) fn keep(&self, question: Question, text: &[u8], trail: impl FnOnce() -> Trail) {
+    pub(super) fn keep(&self, question: &Question, text: &Text<'_>, trail: impl FnOnce() -> Trail) {
         let now = Instant::now();
-        if self.is_first(&question, now) {
+        if self.is_first(question, now) {
             return;
         }
-        let model = Arc::new(Model { text: text.to_vec(), trail: trail() });
+        let model = Arc::new(Model { text: text.kept(), trail: trail() });
         let mut kept = self.kept();
         let Kept { parts, bytes } = &mut *kept;
-        if let Some(part) = parts.get_mut(&question) {
+        if let Some(part) = parts.get_mut(question) {
             *bytes += model.size();
             part.models.push(model);
             part.unlike += 1;
@@ -259,27 +281,30 @@ impl Kept {
     }
 }
 
-/// The changes that lead from one text to another: sorted, not overlapping. `None` where they are too many, or too
-/// much differs.
-fn changes(old: &[u8], new: &[u8]) -> Option<Vec<Edit>> {
+/// The changes that lead from one text to another: sorted, not overlapping. The last one is `None` where they are too
+/// many, or too much differs.
+fn changes(old: &[u8], new: &[u8]) -> impl Iterator<Item = Option<Edit>> {
     let most = old.len().min(new.len()) / 4;
-    let (mut changes, mut differing, mut shifts) = (Vec::new(), 0, 0);
-    let (mut left, mut there) = (old, new);
-    loop {
+    let (mut count, mut differing, mut shifts) = (0, 0, 0);
+    let mut rest = Some((old, new));
+    std::iter::from_fn(move || {
+        let (left, there) = rest.take()?;
         let same = same::at_start(left, there);
-        (left, there) = (left.get(same..)?, there.get(same..)?);
+        let (left, there) = (left.get(same..)?, there.get(same..)?);
         if left.is_empty() && there.is_empty() {
-            return Some(changes);
-        }
-        let (before, behind) = meeting(left, there, &mut shifts)?;
-        let start = old.len() - left.len();
-        changes.push(Edit::replace(start..start + before, there.get(..behind)?));
-        differing += before + behind;
-        if changes.len() > MAX_CHANGES || differing > most {
             return None;
         }
-        (left, there) = (left.get(before..)?, there.get(behind..)?);
-    }
+        let Some((before, behind)) = meeting(left, there, &mut shifts) else { return Some(None) };
+        let start = old.len() - left.len();
+        let change = Edit::replace(start..start + before, there.get(..behind)?);
+        count += 1;
+        differing += before + behind;
+        if count > MAX_CHANGES || differing > most {
+            return Some(None);
+        }
+        rest = left.get(before..).zip(there.get(behind..));
+        Some(Some(change))
+    })
 }
 
 /// How many bytes of each text differ before they go on together.
@@ -311,6 +336,7 @@ fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Structure;
     use crate::message::transfer::apply;
     use crate::tracker::facts::{Facts, Known};
 
@@ -328,17 +354,18 @@ mod tests {
         let same_length = lines(|number| format!("Ab4Rx0YwU3bC8Mn{number}"));
         let other_length = lines(|number| "x".repeat(number));
         for other in [&one, &same_length, &other_length] {
-            let changes = changes(&one, other).unwrap();
+            let changes: Vec<Edit> = changes(&one, other).collect::<Option<_>>().unwrap();
             assert_eq!(&apply(&one, &changes), other);
             assert!(changes.len() <= 40);
             let small = changes.iter().filter(|change| change.range.len() <= 32).count();
             assert!(small + 2 >= changes.len(), "{changes:?}");
         }
         for (one, other) in [("", "a"), ("a", ""), ("abc", "xbc"), ("", "")] {
-            let found = changes(one.as_bytes(), other.as_bytes());
+            let found: Option<Vec<Edit>> = changes(one.as_bytes(), other.as_bytes()).collect();
             assert!(found.is_none_or(|found| apply(one.as_bytes(), &found) == other.as_bytes()));
         }
-        assert!(changes(&one, &vec![b'-'; one.len()]).is_none(), "too much differs");
+        let too_much = vec![b'-'; one.len()];
+        assert_eq!(changes(&one, &too_much).last(), Some(None), "too much differs");
     }
 
     fn question(leaf: usize) -> Question {
@@ -351,6 +378,23 @@ mod tests {
         }
     }
 
+    /// What the text of a message is like that has nothing else.
+    fn like(copies: &Copies, question: &Question, text: &[u8]) -> Found {
+        let (raw, leaf) = message(text);
+        copies.text_of(question, &raw, &leaf).1
+    }
+
+    fn keep(copies: &Copies, question: &Question, text: &[u8], trail: impl FnOnce() -> Trail) {
+        let (raw, leaf) = message(text);
+        copies.keep(question, &Text::new(&raw, &leaf), trail);
+    }
+
+    fn message(text: &[u8]) -> (Vec<u8>, Leaf) {
+        let raw = [b"Content-Type: text/html\r\n\r\n", text].concat();
+        let leaf = Structure::read(&raw).leaves.remove(0);
+        (raw, leaf)
+    }
+
     fn read(text: &[u8]) -> Trail {
         scan::places_with_trail(text, None, Extent::Trackers, Links::Note).1.unwrap()
     }
@@ -358,15 +402,15 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let text = "<p>a</p>".repeat(512).into_bytes();
-        let size = Model { text: text.clone(), trail: read(&text) }.size();
+        let size = Model { text: Original::Plain(text.clone()), trail: read(&text) }.size();
         let copies = Copies::of(10 * size);
         for leaf in 0..40 {
-            copies.keep(question(leaf), &text, || unreachable!("the first one is not kept"));
-            assert!(matches!(copies.like(&question(leaf), &text), Found::Unlike));
+            keep(&copies, &question(leaf), &text, || unreachable!("the first one is not kept"));
+            assert!(matches!(like(&copies, &question(leaf), &text), Found::Unlike));
             for _ in 0..MODELS + 1 {
-                copies.keep(question(leaf), &text, || read(&text));
+                keep(&copies, &question(leaf), &text, || read(&text));
             }
-            let found = copies.like(&question(leaf), &text);
+            let found = like(&copies, &question(leaf), &text);
             assert!(matches!(found, Found::Like(like) if like.changes.is_empty()));
         }
         let kept = copies.kept();
@@ -374,7 +418,7 @@ mod tests {
         assert!(kept.bytes == bytes && bytes <= 10 * size && bytes >= size, "{bytes}");
         drop(kept);
         assert!(
-            matches!(copies.like(&question(0), &text), Found::Unlike),
+            matches!(like(&copies, &question(0), &text), Found::Unlike),
             "what was not used for longest is gone"
         );
     }
@@ -396,25 +440,25 @@ mod tests {
         let one = lines(|number| format!("Zk3Qw9XvT2aB7Lm{number}"));
         let copies = Copies::of(1 << 20);
         for _ in 0..2 {
-            copies.keep(question(0), &one, || read(&one));
+            keep(&copies, &question(0), &one, || read(&one));
         }
-        let is_like = |text: &[u8]| matches!(copies.like(&question(0), text), Found::Like(_));
+        let is_like = |text: &[u8]| matches!(like(&copies, &question(0), text), Found::Like(_));
         let rests = || {
-            let rests = (0..REST).all(|_| matches!(copies.like(&question(0), &one), Found::NotWorthIt));
+            let rests = (0..REST).all(|_| matches!(like(&copies, &question(0), &one), Found::NotWorthIt));
             rests && is_like(&one)
         };
         assert!(is_like(&one));
         // A change for every four tags takes longer than the tags.
         let dense = lines(|number| format!("{number}"));
-        assert!(matches!(copies.like(&question(0), &dense), Found::NotWorthIt));
+        assert!(matches!(like(&copies, &question(0), &dense), Found::NotWorthIt));
         assert!(rests());
         // Each is unlike those before.
         for _ in 0..UNLIKE {
             assert!(is_like(&one));
-            copies.keep(question(0), &one, || read(&one));
+            keep(&copies, &question(0), &one, || read(&one));
         }
         for _ in 0..=UNLIKE {
-            copies.keep(question(0), &one, || read(&one));
+            keep(&copies, &question(0), &one, || read(&one));
         }
         assert!(rests());
     }

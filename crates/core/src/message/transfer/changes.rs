@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::layout::Seen;
 use super::{Decoded, Edit, Mark, Transfer, apply_within, base64, quoted_printable};
 use crate::near::Near;
 use crate::same;
@@ -11,65 +12,99 @@ impl Decoded<'_> {
     /// not overlap. `raw` is what was decoded, and starts at `offset` of what the edits belong to. `None` where all of
     /// it must be decoded anew.
     pub fn edits_of_decoded(&self, raw: &[u8], offset: usize, edits: &[Edit]) -> Option<Vec<Edit>> {
-        let in_raw = |range: &Range<usize>| {
-            let range = range.start.checked_sub(offset)?..range.end.checked_sub(offset)?;
-            (range.end <= raw.len()).then_some(range)
-        };
+        let restarts = Restarts { decoded: self, raw, offset, near: Near::default() };
         if self.transfer == Transfer::Identity {
-            let edits = edits.iter().map(|edit| Some(Edit { range: in_raw(&edit.range)?, ..edit.clone() }));
+            let edits = edits.iter().map(|edit| Some(Edit { range: restarts.in_raw(edit)?, ..edit.clone() }));
             return edits.collect();
         }
+        let (notes, near, mut seen) = (self.layout.notes(), Near::default(), Vec::new());
         let mut changes = Vec::with_capacity(edits.len());
         let mut ahead = edits;
-        let restarts = Restarts { decoded: self, raw, near: Near::default() };
         let mut end = Mark { decoded: 0, raw: 0 };
+        // How far lines hold edits.
+        let mut taken_up = 0;
         while let Some(edit) = ahead.first() {
-            let range = in_raw(&edit.range)?;
-            let start = restarts.before(range.start, end)?;
-            end = restarts.behind(range.end, start)?;
-            let mut taken = 1;
-            while let Some(next) = ahead.get(taken) {
-                let range = in_raw(&next.range)?;
-                if range.start >= end.raw && end.raw < raw.len() {
-                    break;
-                }
-                end = restarts.behind(range.end, end)?;
-                taken += 1;
+            let range = restarts.in_raw(edit)?;
+            let next = ahead.get(1).map_or(Some(usize::MAX), |next| Some(restarts.in_raw(next)?.start))?;
+            let is_alone = |lines: &Range<usize>| taken_up <= lines.start && lines.end <= next;
+            let known = notes.as_ref().and_then(|notes| notes.seen(edit, offset, &near));
+            if let Some((change, lines)) = known.filter(|(_, lines)| is_alone(lines)) {
+                changes.push(change.clone());
+                taken_up = lines.end;
+                ahead = ahead.get(1..)?;
+                continue;
             }
+            let (start, stop, taken) = restarts.lines_of(ahead, end)?;
             let (these, rest) = ahead.split_at_checked(taken)?;
-            let bytes = apply_within(raw.get(start.raw..end.raw)?, offset + start.raw, these);
+            let bytes = apply_within(raw.get(start.raw..stop.raw)?, offset + start.raw, these);
             let with = match self.transfer {
                 Transfer::QuotedPrintable => quoted_printable::decode(&bytes),
-                Transfer::Base64 if end.raw < raw.len() => base64::decode_whole(&bytes)?,
+                Transfer::Base64 if stop.raw < raw.len() => base64::decode_whole(&bytes)?,
                 Transfer::Base64 => base64::decode(&bytes, &mut Vec::new()),
                 Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => return None,
             };
-            changes.push(narrowed(&self.bytes, start.decoded..end.decoded, with));
-            ahead = rest;
+            let change = narrowed(&self.bytes, start.decoded..stop.decoded, with);
+            if let (Some(notes), [edit]) = (&notes, these) {
+                let of_raw = Edit { range, ..edit.clone() };
+                if notes.is_to_be_noted(&of_raw, &change, &restarts, start) {
+                    seen.push(Seen { of_raw, lines: start.raw..stop.raw });
+                }
+            }
+            changes.push(change);
+            (ahead, end, taken_up) = (rest, stop, stop.raw);
         }
+        drop(notes);
+        self.layout.note_seen(seen);
         Some(changes)
     }
 }
 
 /// Finds where decoding can begin anew, from the first to the last edit.
-struct Restarts<'a> {
-    decoded: &'a Decoded<'a>,
-    raw: &'a [u8],
-    near: Near,
+pub(super) struct Restarts<'a> {
+    pub(super) decoded: &'a Decoded<'a>,
+    pub(super) raw: &'a [u8],
+    /// Where that starts in what edits belong to.
+    pub(super) offset: usize,
+    pub(super) near: Near,
 }
 
 impl Restarts<'_> {
+    /// The range of an edit in the raw bytes.
+    fn in_raw(&self, edit: &Edit) -> Option<Range<usize>> {
+        let Range { start, end } = edit.range;
+        let range = start.checked_sub(self.offset)?..end.checked_sub(self.offset)?;
+        (range.end <= self.raw.len()).then_some(range)
+    }
+
+    /// Where the lines begin and end that hold the first one of these edits, with all edits that are in them, too; and how
+    /// many edits those are. `known` is a place from which decoding can begin, no later.
+    fn lines_of(&self, edits: &[Edit], known: Mark) -> Option<(Mark, Mark, usize)> {
+        let first = self.in_raw(edits.first()?)?;
+        let start = self.before(first.start, known)?;
+        let mut end = self.behind(first.end, start)?;
+        let mut taken = 1;
+        while let Some(next) = edits.get(taken) {
+            let range = self.in_raw(next)?;
+            if range.start >= end.raw && end.raw < self.raw.len() {
+                break;
+            }
+            end = self.behind(range.end, end)?;
+            taken += 1;
+        }
+        Some((start, end, taken))
+    }
+
     /// The last place at or before `at` from which decoding can begin: nothing before it matters. `known` is one
     /// that is no later.
     fn before(&self, at: usize, known: Mark) -> Option<Mark> {
         match self.decoded.transfer {
             Transfer::QuotedPrintable => {
                 let start = memchr::memrchr(b'\n', self.raw.get(..at)?).map_or(0, |end| end + 1);
-                self.of_line(start, known)
+                self.of_unit(start, known)
             }
             Transfer::Base64 => {
-                let before = self.decoded.marks.partition_point(|mark| mark.raw <= at);
-                before.checked_sub(1).and_then(|last| self.decoded.marks.get(last)).copied()
+                let before = self.decoded.layout.marks.partition_point(|mark| mark.raw <= at);
+                before.checked_sub(1).and_then(|last| self.decoded.layout.marks.get(last)).copied()
             }
             Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => None,
         }
@@ -80,20 +115,20 @@ impl Restarts<'_> {
         let end = Mark { decoded: self.decoded.bytes.len(), raw: self.raw.len() };
         match self.decoded.transfer {
             Transfer::QuotedPrintable => match memchr::memchr(b'\n', self.raw.get(at..)?) {
-                Some(line) => self.of_line(at + line + 1, known),
+                Some(line) => self.of_unit(at + line + 1, known),
                 None => Some(end),
             },
             Transfer::Base64 => {
-                let before = self.decoded.marks.partition_point(|mark| mark.raw < at);
-                Some(self.decoded.marks.get(before).copied().unwrap_or(end))
+                let before = self.decoded.layout.marks.partition_point(|mark| mark.raw < at);
+                Some(self.decoded.layout.marks.get(before).copied().unwrap_or(end))
             }
             Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => None,
         }
     }
 
-    /// The place where a line of quoted-printable starts.
-    fn of_line(&self, start: usize, known: Mark) -> Option<Mark> {
-        let marks = &self.decoded.marks;
+    /// The place where a line of quoted-printable starts, or anything else in it that is decoded by itself.
+    pub(super) fn of_unit(&self, start: usize, known: Mark) -> Option<Mark> {
+        let marks = &self.decoded.layout.marks;
         let before = self.near.parted(marks, |mark| mark.raw <= start);
         let mark = before.checked_sub(1).and_then(|last| marks.get(last)).copied().unwrap_or(known);
         let mark = if (mark.raw..=start).contains(&known.raw) { known } else { mark };

@@ -1,5 +1,8 @@
 //! quoted-printable (RFC 2045 section 6.7).
 
+use std::ops::Range;
+
+use super::layout::Layout;
 use super::{Edit, Mark, column, line_end, mark_before, rest_of_line};
 use crate::near::Near;
 use crate::places::Places;
@@ -46,6 +49,45 @@ const STANDS_FOR_ITSELF: [bool; 256] = {
     }
     table
 };
+
+fn stands_for_itself(byte: u8) -> bool {
+    STANDS_FOR_ITSELF.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+/// Whether the byte at `at` may be any other that stands for itself, and nothing else is read differently: it is no
+/// digit of an escape, and could not be one.
+fn is_free(raw: &[u8], at: usize) -> bool {
+    let is_equals = |back: usize| at.checked_sub(back).and_then(|before| raw.get(before)) == Some(&b'=');
+    raw.get(at).is_some_and(|byte| stands_for_itself(*byte)) && !is_equals(1) && !is_equals(2)
+}
+
+/// The first run of bytes, from `at` on, in which a change of no other length replaces free ones by others that stand
+/// for themselves; `None` where it does nothing more.
+///
+/// # Errors
+///
+/// When the change does anything else before that.
+pub(super) fn free_run(raw: &[u8], change: &Edit, at: usize) -> Result<Option<Range<usize>>, OtherLayout> {
+    let Edit { range, with, .. } = change;
+    let new = |at: usize| with.get(at - range.start).copied();
+    let is_free = |at: &usize| is_free(raw, *at) && new(*at).is_some_and(stands_for_itself);
+    let Some(start) = (at..range.end).find(|at| raw.get(*at).copied() != new(*at)) else { return Ok(None) };
+    if !is_free(&start) {
+        return Err(OtherLayout);
+    }
+    Ok(Some(start..(start..range.end).find(|at| !is_free(at)).unwrap_or(range.end)))
+}
+
+/// What a change leaves has another layout.
+#[derive(Debug)]
+pub(super) struct OtherLayout;
+
+/// Whether an edit puts in what is read by itself, whatever free bytes stand beside it.
+pub(super) fn is_apart(raw: &[u8], edit: &Edit) -> bool {
+    let before = raw.get(..edit.range.start).unwrap_or_default();
+    let ends_open = |text: &[u8]| text.iter().rev().take(2).any(|byte| *byte == b'=');
+    !ends_open(before) && !ends_open(&edit.with)
+}
 
 fn hex(digit: u8) -> u8 {
     DIGITS.get(usize::from(digit)).copied().unwrap_or(0x80)
@@ -215,10 +257,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) -> Vec<Edit> {
+pub(super) fn to_raw(raw: &[u8], text: &[u8], layout: &Layout, edits: Vec<Edit>) -> Vec<Edit> {
     let newline = line_end(raw);
-    let mut cursor = Cursor::new(raw, marks);
-    widen(text, edits).into_iter().map(|edit| in_raw(&mut cursor, text, newline, edit)).collect()
+    let mut cursor = Cursor::new(raw, &layout.marks);
+    // What is written hangs on the layout and the edit, and on no byte besides that stands for itself.
+    layout.written(widen(text, edits), |edit| in_raw(&mut cursor, text, newline, edit))
 }
 
 /// Takes into each edit the bytes before it that would read differently beside what follows: a stray `=`
@@ -243,8 +286,8 @@ fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
         } else if start >= floor + 2 && hex(start - 1) && text.get(start - 2) == Some(&b'=') {
             start -= 2;
         }
-        let mut with = text.get(start..edit.range.start).unwrap_or_default().to_vec();
-        with.append(&mut edit.with);
+        let mut with = std::mem::take(&mut edit.with);
+        with.splice(..0, text.get(start..edit.range.start).unwrap_or_default().iter().copied());
         match wide.last_mut() {
             Some(last) if last.range.end == start => {
                 last.with.append(&mut with);
@@ -305,13 +348,12 @@ enum LineEnds {
 /// Encodes `text`, which starts at column `at`.
 fn encode(text: &[u8], at: &mut usize, ends: LineEnds, newline: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |byte: u8| STANDS_FOR_ITSELF.get(usize::from(byte)).copied().unwrap_or(false);
     let mut rest = text;
     while let Some((&byte, behind)) = rest.split_first() {
         // As much as the line takes of what stands for itself.
         let room = rest.len().min(LINE.saturating_sub(*at + 1));
         let line = rest.get(..room).unwrap_or_default();
-        let plain = line.iter().position(|byte| !is_plain(*byte)).unwrap_or(line.len());
+        let plain = line.iter().position(|byte| !stands_for_itself(*byte)).unwrap_or(line.len());
         if let Some((plain, behind)) = rest.split_at_checked(plain).filter(|(plain, _)| !plain.is_empty()) {
             out.extend_from_slice(plain);
             *at += plain.len();
@@ -329,7 +371,7 @@ fn encode(text: &[u8], at: &mut usize, ends: LineEnds, newline: &[u8], out: &mut
             Some(b'\r') => true,
             Some(_) => false,
         };
-        let is_plain = is_plain(byte) || matches!(byte, b' ' | b'\t') && !is_last_on_line;
+        let is_plain = stands_for_itself(byte) || matches!(byte, b' ' | b'\t') && !is_last_on_line;
         let length = if is_plain { 1 } else { 3 };
         if *at + length >= LINE {
             out.push(b'=');
