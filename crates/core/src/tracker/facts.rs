@@ -1,6 +1,7 @@
 //! What the address of a link says, whoever reads it. Nothing of it hangs on the message around the link, so it is kept
 //! with the texts of [`copies`](super::copies).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Vendor};
@@ -72,6 +73,16 @@ impl Known {
         differ_in_tokens(of, other).then(|| Known::AllButVendor(Arc::clone(facts)))
     }
 
+    /// What is known of the address of a copy that has this token where another copy differed ([`differing_token`]).
+    /// `None` where all of the address must be read.
+    pub fn with_token(&self, token: &str) -> Option<Known> {
+        let (Known::All(facts) | Known::AllButVendor(facts)) = self;
+        let says_nothing = is_silent_token(token.as_bytes())
+            && link::is_like_a_token(token.as_bytes())
+            && !link::offers_a_choice(token);
+        says_nothing.then(|| Known::AllButVendor(Arc::clone(facts)))
+    }
+
     /// About how many bytes it takes.
     pub fn size(&self) -> usize {
         let (Known::All(facts) | Known::AllButVendor(facts)) = self;
@@ -96,6 +107,24 @@ fn differ_in_tokens(one: &Url<'_>, other: &Url<'_>) -> bool {
     one.host() == other.host()
         && (one.path() == other.path() || segments_differ_in_tokens(one.path(), other.path()))
         && (one.query() == other.query() || parameters_differ_in_tokens(one, other))
+}
+
+/// Where an address has the only segment of its path in which it differs from one that is as long and the same but
+/// for tokens. `None` where they differ in anything else.
+pub(super) fn differing_token(one: &Url<'_>, other: &Url<'_>) -> Option<Range<usize>> {
+    let (start, path) = (one.host().len(), other.path());
+    if one.path().len() != path.len() || one.query() != other.query() {
+        return None;
+    }
+    let parts = |byte: &u8| matches!(byte, b'/' | b';' | b',');
+    let head = same::at_start(one.path().as_bytes(), path.as_bytes());
+    let tail = same::at_end(one.path().as_bytes(), path.as_bytes());
+    let (before, behind) =
+        (path.as_bytes().get(..head)?, path.as_bytes().get(path.len().checked_sub(tail)?..)?);
+    let first = before.iter().rposition(parts)? + 1;
+    let end = path.len() - tail + behind.iter().position(parts).unwrap_or(tail);
+    let is_one = !path.as_bytes().get(first..end)?.iter().any(parts);
+    is_one.then_some(start + first..start + end)
 }
 
 /// The same for paths. No token is a word or has one, nor is it part of an address.
@@ -275,6 +304,41 @@ mod tests {
         Some(Facts::clone(&Known::complete(Some(&known), &read(other), &CATALOGUE)))
     }
 
+    /// The address of a third copy, which has this token where another one differs from the first, and what is known of
+    /// it from that.
+    fn with_token(one: &str, other: &str, token: &str) -> Option<(String, Facts)> {
+        let known = Known::All(Arc::new(Facts::of(&read(one), &CATALOGUE)));
+        known.of_copy(&read(one), &read(other))?;
+        let differs = differing_token(&read(one), &read(other))?;
+        let token = format!("{token:x<length$}", length = differs.len());
+        let token = token.get(..differs.len())?;
+        let mut third = read(one).as_str().to_owned();
+        third.replace_range(differs.clone(), token);
+        let third = format!("https://{third}");
+        let url = read(&third);
+        let known = Known::complete(Some(&known.with_token(token)?), &url, &CATALOGUE);
+        assert_eq!(read(one).with_token(&third, &differs), Some(url.clone()));
+        assert!(link::may_track(third.as_bytes()) && !link::offers_a_choice(url.tail()), "{third}");
+        Some((third, Facts::clone(&known)))
+    }
+
+    #[test]
+    fn what_a_third_address_says_is_known_from_where_two_differ() {
+        let [one, other] = ["Zk3Qw9XvT2aB7LmN8pRsYd4H", "8pRsYd4HZk3Qw9XvT2aB7LmN"].map(|token| {
+            format!("https://click.shop.example/c/{token}/0001?to=https%3A%2F%2Fshop.example%2Fa")
+        });
+        let (third, facts) = with_token(&one, &other, "T2aB7LmN8pRs_d4HZk3Qw9Xv").unwrap();
+        assert_eq!(third, one.replace("Zk3Qw9XvT2aB7LmN8pRsYd4H", "T2aB7LmN8pRs_d4HZk3Qw9Xv"));
+        assert_eq!(facts, Facts::of(&read(&third), &CATALOGUE));
+        for token in
+            ["unsubXvT2aB7LmN8pRsYd4Hq", "aaaaaaaaaaaaaaaaaaaaaaaa", "click-T2aB7LmN8pRsYd4Hqr", "a/b"]
+        {
+            assert!(with_token(&one, &other, token).is_none(), "{token}");
+        }
+        let longer = other.replace("0001", "00012");
+        assert!(with_token(&one, &longer, "T2aB7LmN8pRs_d4HZk3Qw9Xv").is_none());
+    }
+
     #[test]
     fn what_an_address_says_is_known_from_that_of_another_reader() {
         let check = |address: &str| {
@@ -328,6 +392,9 @@ mod tests {
             let (one, other) = (with(&tokens[0], &tokens[1]), with(&tokens[2], &tokens[3]));
             if let Some(known) = copied(&one, &other) {
                 prop_assert_eq!(known, Facts::of(&read(&other), &CATALOGUE), "{} {}", one, other);
+            }
+            if let Some((third, known)) = with_token(&one, &other, &tokens[3]) {
+                prop_assert_eq!(known, Facts::of(&read(&third), &CATALOGUE), "{} {} {}", one, other, third);
             }
         }
     }

@@ -13,6 +13,8 @@ const MAX_REDIRECTS: usize = 4;
 pub(super) const STARTS_AN_ADDRESS: [char; 3] = ['h', 'H', '%'];
 /// The length of the longest scheme, with colon and slashes.
 const SCHEME: usize = 8;
+/// The length of the shortest token.
+const SHORTEST_TOKEN: usize = 14;
 
 /// Words of a choice, in lower case as far as they are ASCII: all of them are looked for at once.
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
@@ -49,10 +51,14 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
 
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
 pub fn may_track(address: &[u8]) -> bool {
-    const TOKEN: usize = 14;
     let rest = address.get(SCHEME..).unwrap_or_default();
-    let mut tokens = runs(rest, TOKEN, |byte| Class::of(byte).is_of_a_token());
-    tokens.any(|token| token.iter().any(u8::is_ascii_digit)) || speaks_of_http(rest)
+    let mut runs = runs(rest, SHORTEST_TOKEN, |byte| Class::of(byte).is_of_a_token());
+    runs.any(is_like_a_token) || speaks_of_http(rest)
+}
+
+/// The same of one run of letters, digits and joints.
+pub fn is_like_a_token(run: &[u8]) -> bool {
+    run.len() >= SHORTEST_TOKEN && run.iter().any(u8::is_ascii_digit)
 }
 
 fn speaks_of_http(text: &[u8]) -> bool {

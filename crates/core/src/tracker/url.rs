@@ -40,6 +40,16 @@ impl<'a> Url<'a> {
         Url { text: Cow::Borrowed(rest), host: self.host, path: rest.len() }
     }
 
+    /// The address that stands in the markup as `value`, where that is this one but for other letters, digits, hyphens
+    /// and underscores at `token`, behind the host. `None` where it is not.
+    pub fn with_token<'b>(&self, value: &'b str, token: &Range<usize>) -> Option<Url<'b>> {
+        let rest = without_scheme(value)?;
+        let is_alike = rest.len() == self.text.len()
+            && rest.get(..token.start) == self.text.get(..token.start)
+            && rest.get(token.end..) == self.text.get(token.end..);
+        is_alike.then_some(Url { text: Cow::Borrowed(rest), host: self.host, path: self.path })
+    }
+
     fn resolved(value: &str, base: Option<&Url<'_>>) -> Option<Url<'a>> {
         let cleaned = clean(value);
         let text = cleaned.get(..cleaned.floor_char_boundary(MAX_LENGTH))?;
@@ -251,7 +261,7 @@ impl<'a> PlainFolder<'a> {
 /// An address that stands in the markup as we want it: scheme, a host in lower case without user and port, a
 /// path.
 fn plain(value: &str) -> Option<Url<'_>> {
-    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"))?;
+    let rest = without_scheme(value)?;
     let bytes = rest.as_bytes();
     let host = bytes.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))?;
     let (name, tail) = bytes.split_at_checked(host)?;
@@ -265,6 +275,10 @@ fn plain(value: &str) -> Option<Url<'_>> {
         && !has_odd(tail);
     let path = memchr::memchr(b'?', tail).map_or(rest.len(), |at| host + at);
     is_plain.then_some(Url { text: Cow::Borrowed(rest), host, path })
+}
+
+fn without_scheme(value: &str) -> Option<&str> {
+    value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"))
 }
 
 /// A host as it is looked up: percent-encoding decoded, in lower case, and mapped to ASCII by the rules of

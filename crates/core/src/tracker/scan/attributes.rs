@@ -302,6 +302,21 @@ impl<'a> Walk<'a> {
         Some(Place { range, written: Some(written), signals, link, ..Place::of_link(url) })
     }
 
+    /// The same, where the address is the other one but for what stands at `token` of it. `None` where it is not, or
+    /// must be read as a whole.
+    pub(super) fn link_with_token(
+        &self,
+        other: &Place<'_>,
+        range: Range<usize>,
+        written: Range<usize>,
+        token: &Range<usize>,
+    ) -> Option<Place<'a>> {
+        let value = std::str::from_utf8(self.slice(&written)).ok()?;
+        let url = other.url.with_token(value, token)?;
+        let link = other.link.as_ref()?.with_token(url.as_str().get(token.clone())?)?;
+        Some(Place { range, written: Some(written), link: Some(link), ..Place::of_link(url) })
+    }
+
     /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next
     /// address follows, not within an address.
     fn candidates(&self, value: &Range<usize>) -> Vec<Range<usize>> {

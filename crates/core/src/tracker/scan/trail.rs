@@ -10,7 +10,7 @@
 
 use std::cell::OnceCell;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Extent, Found, Links, MAX_SHEETS, Open, Place, PlainPicture, Region, Sheets, Walk, base_of, decoded,
@@ -50,6 +50,9 @@ pub struct Trail {
     tags: usize,
     /// Where addresses of links start that were looked at from a place before them.
     overlooked: Vec<usize>,
+    /// For each place, where its address has the token in which the one of a copy differed, once one did. Only in a
+    /// trail with what its pass found.
+    tokens: Vec<OnceLock<Range<usize>>>,
 }
 
 /// The state of a pass behind a token.
@@ -181,6 +184,40 @@ impl<'a> Walk<'a> {
         false
     }
 
+    /// The link that stands here at `range`, in the place of one of another text, of which nothing but the address
+    /// differs. `token` is where in its address copies differ, once one of them did. `None` if it is no link to be
+    /// looked at any more.
+    fn link_of_copy(
+        &mut self,
+        place: &Place<'_>,
+        range: Range<usize>,
+        moves: &Changes<'_>,
+        token: Option<&OnceLock<Range<usize>>>,
+    ) -> Option<Place<'a>> {
+        let known = place.written.as_ref()?;
+        // Something may stand in front of what stood at its start.
+        let written = moves.moved(known.start.checked_sub(1)?) + 1..moves.moved(known.end);
+        if let Some(token) = token.and_then(OnceLock::get)
+            && let Some(link) = self.link_with_token(place, range.clone(), written.clone(), token)
+        {
+            return Some(link);
+        }
+        if !link::may_track(self.text.get(written.clone())?) {
+            return None;
+        }
+        if place.signals.has(Signal::Choice) {
+            return self.link_at(range, written);
+        }
+        let link = self.link_like(place, range, written)?;
+        if let (Some(token), Some(_)) = (token, &link.link)
+            && !link.signals.has(Signal::Choice)
+            && let Some(differs) = facts::differing_token(&place.url, &link.url)
+        {
+            let _ = token.set(differs);
+        }
+        Some(link)
+    }
+
     /// The trail of a pass that read all of a text, where nothing in it has a say about what stands before it.
     pub(super) fn whole_trail(&mut self) -> Option<Trail> {
         let trail = self.trail.take()?;
@@ -220,7 +257,8 @@ impl Trail {
     pub fn with_found(&self, found: &Found<'_>) -> Trail {
         let plain = found.plain.iter().map(|picture| (picture.range.clone(), picture.written.clone()));
         let places = found.places.iter().map(|place| place.clone().into_owned());
-        Trail { places: places.collect(), plain: plain.collect(), ..self.clone() }
+        let tokens = vec![OnceLock::new(); found.places.len()];
+        Trail { places: places.collect(), plain: plain.collect(), tokens, ..self.clone() }
     }
 
     /// How many start tags the text has.
@@ -238,6 +276,7 @@ impl Trail {
         size_of_val(self.points.as_slice())
             + size_of_val(self.open.as_slice())
             + size_of_val(self.places.as_slice())
+            + size_of_val(self.tokens.as_slice())
             + size_of_val(self.plain.as_slice())
             + self.places.iter().map(|place| place.url.as_str().len()).sum::<usize>()
             + self
@@ -446,24 +485,18 @@ impl Trail {
         let of_trail = self.places.get(found.start.places..found.end.places).unwrap_or_default();
         let mut places = Vec::with_capacity(of_trail.len());
         let mut reader = None;
-        for place in of_trail.iter().filter(|place| links == Links::Note || place.carrier != Carrier::Anchor)
-        {
+        let tokens = self.tokens.get(found.start.places..).unwrap_or_default().iter().map(Some);
+        for (place, token) in of_trail.iter().zip(tokens.chain(std::iter::repeat(None))) {
+            if place.carrier == Carrier::Anchor && links != Links::Note {
+                continue;
+            }
             let range = moves.moved_range(&place.range);
             if let Some(written) = place.written.as_ref().filter(|_| place.carrier == Carrier::Anchor)
                 && moves.touch(&(written.start.saturating_sub(1)..written.end + 1))
             {
-                // Something may stand in front of what stood at its start.
-                let start = moves.moved(written.start.checked_sub(1)?) + 1;
-                let written = start..moves.moved(written.end);
                 let reader = reader
                     .get_or_insert_with(|| Walk { base: base_of(base), ..Walk::new(new, extent, links) });
-                if !link::may_track(new.get(written.clone())?) {
-                    return None;
-                }
-                places.push(match place.signals.has(Signal::Choice) {
-                    true => reader.link_at(range, written)?,
-                    false => reader.link_like(place, range, written)?,
-                });
+                places.push(reader.link_of_copy(place, range, moves, token)?);
                 continue;
             }
             places.push(Place {
