@@ -131,9 +131,10 @@ pub fn has_answer(
 /// Reads what differs, where it has read another copy.
 static REMEMBERING: LazyLock<Detector> = LazyLock::new(|| Detector::default().comparing_each_copy(1 << 24));
 
-/// Another copy of the same campaign: tokens are others, and now and then shorter or longer ones.
+/// Another copy of the same campaign: tokens are others, and in every other copy some are shorter or longer.
 pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     const TOKEN: usize = 12;
+    let keeps_lengths = numbers.below(2) == 0;
     let mut copy = Vec::with_capacity(raw.len() + 64);
     for run in raw.chunk_by(|one, next| one.is_ascii_alphanumeric() == next.is_ascii_alphanumeric()) {
         let is_token = run.len() >= TOKEN && run.iter().any(u8::is_ascii_digit);
@@ -141,14 +142,15 @@ pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
             copy.extend_from_slice(run);
             continue;
         }
-        let length = if numbers.below(4) == 0 { 1 + numbers.below(2 * run.len()) } else { run.len() };
+        let is_as_long = keeps_lengths || numbers.below(4) > 0;
+        let length = if is_as_long { run.len() } else { 1 + numbers.below(2 * run.len()) };
         copy.extend((0..length).map(|_| b"abcdefGHIJ0123456789"[numbers.below(20)]));
     }
     copy
 }
 
-/// Compares both ways to look at a copy of a message that was read before, and at that copy after edits; says whether
-/// only what differs was read.
+/// Compares both ways to look at a copy of a message that was read and edited before, and at that copy after edits;
+/// says whether only what differs was read.
 pub fn is_known_copy(
     detector: &Detector,
     raw: &[u8],
@@ -156,13 +158,16 @@ pub fn is_known_copy(
     numbers: &mut Numbers,
     inquiry: &Inquiry<'_>,
 ) -> bool {
-    REMEMBERING.forget_copies();
-    for _ in 0..2 {
-        REMEMBERING.analyse(raw, inquiry);
+    let remembering = &*REMEMBERING;
+    remembering.forget_copies();
+    for other in [raw, raw, &self::copy(raw, numbers)] {
+        let analysis = remembering.analyse(other, inquiry);
+        let edits = emptied(&analysis);
+        remembering.difference(&analysis, &edits, &apply(other, &edits), inquiry);
     }
-    let before = REMEMBERING.copies_read();
-    let analysis = REMEMBERING.analyse(copy, inquiry);
-    let is_known = REMEMBERING.copies_read() > before;
+    let before = remembering.copies_read();
+    let analysis = remembering.analyse(copy, inquiry);
+    let is_known = remembering.copies_read() > before;
     if is_known {
         let whole = detector.analyse(copy, inquiry);
         let told = |analysis: &Analysis<'_>| {
@@ -170,10 +175,18 @@ pub fn is_known_copy(
             format!("{sightings:#?} {opaque_pictures} {links} {unreadable} {seen:?} {trouble:?}")
         };
         assert_same(&told(&analysis), &told(&whole));
-        let edits = edits(copy, &whole, numbers);
-        has_answer(detector, copy, &analysis, &edits, inquiry);
+        let [as_noted, wanted] = [&analysis, &whole].map(|analysis| format!("{:#?}", emptied(analysis)));
+        assert_same(&as_noted, &wanted);
+        for edits in [emptied(&whole), edits(copy, &whole, numbers)] {
+            has_answer(detector, copy, &analysis, &edits, inquiry);
+        }
     }
     is_known
+}
+
+/// The edits that take out all that can go and unwrap all that can be.
+fn emptied(analysis: &Analysis<'_>) -> Vec<Edit> {
+    analysis.edits(&[], |sighting| sighting.removal().or_else(|| sighting.remedy(Remedy::Unwrap)).cloned())
 }
 
 /// Shows the lines that differ, which are few of many.
