@@ -115,8 +115,16 @@ pub fn quoted(body: &[u8], edits: &[Edit]) -> Vec<Edit> {
         let mut end = end_of_line(body, at);
         let mut line = Vec::new();
         let mut from = at;
-        let is_whole = |end: usize| end > at && body.get(..end).is_some_and(|text| text.ends_with(b"\r\n"));
-        while let Some(edit) = edits.next_if(|edit| edit.range.start < end || !is_whole(end)) {
+        // An edit may have taken part of the line end.
+        let is_whole = |line: &[u8], rest: &[u8]| match rest {
+            [] => line.ends_with(b"\r\n"),
+            [b'\n'] => line.ends_with(b"\r"),
+            rest => rest.ends_with(b"\r\n"),
+        };
+        let rest = |from: usize, end: usize| body.get(from..end).unwrap_or_default();
+        while let Some(edit) =
+            edits.next_if(|edit| edit.range.start < end || !is_whole(&line, rest(from, end)))
+        {
             line.extend_from_slice(body.get(from..edit.range.start).unwrap_or_default());
             line.extend_from_slice(&edit.with);
             from = edit.range.end;
@@ -311,6 +319,17 @@ mod tests {
         let edits = quoted(body.as_bytes(), &[edit(end, "\r\n\u{e9}\r\n")]);
         assert_eq!(apply(body.as_bytes(), &edits), b"=2D-=20\r\n-a\r\nx=3D1\r\n\r\nb\r\n=C3=A9\r\n");
         assert!(edits.iter().all(|edit| edit.range.len() <= 3), "{edits:?}");
+    }
+
+    #[test]
+    fn what_is_put_in_behind_a_line_that_lost_its_end_belongs_to_it() {
+        let body = format!("{}\r\n", "=".repeat(24));
+        // Of the line end, only the LF is left, which ends no line.
+        let edits = [Edit::cut(24..25), Edit::replace(26..26, "=")];
+        let made = apply(body.as_bytes(), &quoted(body.as_bytes(), &edits));
+        assert!(made.split(|byte| *byte == b'\n').all(|line| line.len() <= LINE + 1), "{made:?}");
+        let read = Decoded::new(&made, Transfer::QuotedPrintable).bytes.into_owned();
+        assert_eq!(read, apply(body.as_bytes(), &edits));
     }
 
     proptest! {
