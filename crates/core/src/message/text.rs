@@ -122,24 +122,18 @@ impl Original {
         }
     }
 
-    /// The text of a leaf of the message `raw` which differs in these changes from what this text was decoded from, and
-    /// what the changes come to in the text. `None` where all of it must be decoded: where anything differs but bytes
-    /// that stand for themselves, or the changes, one of which is `None`, cannot be told.
-    pub fn copy<'a>(
-        &self,
-        raw: &'a [u8],
-        leaf: &Leaf,
-        changes: impl Iterator<Item = Option<Edit>>,
-    ) -> Option<(Text<'a>, Vec<Edit>)> {
+    /// The text of a leaf of the message `raw` whose body differs in these changes from what this text was decoded
+    /// from, and what the changes come to in the text. `None` where all of it must be decoded: where more than a few
+    /// lines differ in more than bytes that stand for themselves.
+    pub fn copy<'a>(&self, raw: &'a [u8], leaf: &Leaf, changes: &[Edit]) -> Option<(Text<'a>, Vec<Edit>)> {
         let Original::Encoded { raw: known, decoded } = self else { return None };
         if leaf.transfer != decoded.transfer() {
             return None;
         }
-        let (decoded, changes) = decoded.with_layout_of(known, changes)?;
+        let body = raw.get(leaf.body.clone())?;
+        let (decoded, changes) = decoded.copy(known, body, changes)?;
         let is_read_as_it_is = Charset::of(&leaf.charset, &decoded.bytes) == Charset::AsciiCompatible;
-        is_read_as_it_is.then(|| {
-            let body = raw.get(leaf.body.clone()).unwrap_or_default();
-            (Text { raw: body, offset: leaf.body.start, decoded, recoded: None }, changes)
-        })
+        let text = Text { raw: body, offset: leaf.body.start, decoded, recoded: None };
+        is_read_as_it_is.then_some((text, changes))
     }
 }

@@ -41,6 +41,8 @@ const SAME: usize = 16;
 const REACH: usize = 512;
 /// How often that may be somewhere else in the one text than in the other, which takes longer to be found.
 const MAX_SHIFTS: usize = 128;
+/// The same for what is not decoded yet: lines that are filled anew differ up to the end of their paragraph.
+const MAX_SHIFTS_OF_LINES: usize = 16;
 
 /// Which text it is, and what is looked for in it. Only an answer to the same question can be used again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -189,9 +191,8 @@ impl Copies {
             part.models.clone()
         };
         let copy = models.iter().rev().find_map(|model| {
-            let body = raw.get(leaf.body.clone())?;
-            let known = model.text.raw().filter(|known| known.len() == body.len())?;
-            let (text, changes) = model.text.copy(raw, leaf, changes(known, body))?;
+            let changes = changes(model.text.raw()?, raw.get(leaf.body.clone())?, MAX_SHIFTS_OF_LINES)?;
+            let (text, changes) = model.text.copy(raw, leaf, &changes)?;
             Some((text, Likeness { model: Arc::clone(model), changes }))
         });
         let (text, like) = match copy {
@@ -199,7 +200,7 @@ impl Copies {
             None => {
                 let text = Text::new(raw, leaf);
                 let like = models.into_iter().rev().find_map(|model| {
-                    let changes = changes(model.text.bytes(), text.bytes()).collect::<Option<_>>()?;
+                    let changes = changes(model.text.bytes(), text.bytes(), MAX_SHIFTS)?;
                     Some(Likeness { model, changes })
                 });
                 (text, like)
@@ -281,33 +282,31 @@ impl Kept {
     }
 }
 
-/// The changes that lead from one text to another: sorted, not overlapping. The last one is `None` where they are too
-/// many, or too much differs.
-fn changes(old: &[u8], new: &[u8]) -> impl Iterator<Item = Option<Edit>> {
+/// The changes that lead from one text to another: sorted, not overlapping. `None` where they are too many, or too
+/// much differs, or what follows stands somewhere else more than `most_shifts` times.
+fn changes(old: &[u8], new: &[u8], most_shifts: usize) -> Option<Vec<Edit>> {
     let most = old.len().min(new.len()) / 4;
-    let (mut count, mut differing, mut shifts) = (0, 0, 0);
-    let mut rest = Some((old, new));
-    std::iter::from_fn(move || {
-        let (left, there) = rest.take()?;
+    let (mut changes, mut differing, mut shifts) = (Vec::new(), 0, most_shifts);
+    let (mut left, mut there) = (old, new);
+    loop {
         let same = same::at_start(left, there);
-        let (left, there) = (left.get(same..)?, there.get(same..)?);
+        (left, there) = (left.get(same..)?, there.get(same..)?);
         if left.is_empty() && there.is_empty() {
+            return Some(changes);
+        }
+        let (before, behind) = meeting(left, there, &mut shifts)?;
+        let start = old.len() - left.len();
+        changes.push(Edit::replace(start..start + before, there.get(..behind)?));
+        differing += before + behind;
+        if changes.len() > MAX_CHANGES || differing > most {
             return None;
         }
-        let Some((before, behind)) = meeting(left, there, &mut shifts) else { return Some(None) };
-        let start = old.len() - left.len();
-        let change = Edit::replace(start..start + before, there.get(..behind)?);
-        count += 1;
-        differing += before + behind;
-        if count > MAX_CHANGES || differing > most {
-            return Some(None);
-        }
-        rest = left.get(before..).zip(there.get(behind..));
-        Some(Some(change))
-    })
+        (left, there) = (left.get(before..)?, there.get(behind..)?);
+    }
 }
 
-/// How many bytes of each text differ before they go on together.
+/// How many bytes of each text differ before they go on together; `shifts` says how often that may still be somewhere
+/// else.
 fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize)> {
     let both = one.len().min(other.len()).saturating_sub(SAME).min(REACH);
     // Most often, something of the same length stands there.
@@ -316,10 +315,7 @@ fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize
     {
         return Some((length, length));
     }
-    *shifts += 1;
-    if *shifts > MAX_SHIFTS {
-        return None;
-    }
+    *shifts = shifts.checked_sub(1)?;
     let near = other.get(..other.len().min(REACH + SAME))?;
     let shifted = (0..REACH)
         .step_by(SAME)
@@ -354,18 +350,17 @@ mod tests {
         let same_length = lines(|number| format!("Ab4Rx0YwU3bC8Mn{number}"));
         let other_length = lines(|number| "x".repeat(number));
         for other in [&one, &same_length, &other_length] {
-            let changes: Vec<Edit> = changes(&one, other).collect::<Option<_>>().unwrap();
+            let changes = changes(&one, other, MAX_SHIFTS).unwrap();
             assert_eq!(&apply(&one, &changes), other);
             assert!(changes.len() <= 40);
             let small = changes.iter().filter(|change| change.range.len() <= 32).count();
             assert!(small + 2 >= changes.len(), "{changes:?}");
         }
         for (one, other) in [("", "a"), ("a", ""), ("abc", "xbc"), ("", "")] {
-            let found: Option<Vec<Edit>> = changes(one.as_bytes(), other.as_bytes()).collect();
+            let found = changes(one.as_bytes(), other.as_bytes(), MAX_SHIFTS);
             assert!(found.is_none_or(|found| apply(one.as_bytes(), &found) == other.as_bytes()));
         }
-        let too_much = vec![b'-'; one.len()];
-        assert_eq!(changes(&one, &too_much).last(), Some(None), "too much differs");
+        assert!(changes(&one, &vec![b'-'; one.len()], MAX_SHIFTS).is_none(), "too much differs");
     }
 
     fn question(leaf: usize) -> Question {

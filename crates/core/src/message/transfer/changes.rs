@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::layout::Seen;
 use super::{Decoded, Edit, Mark, Transfer, apply_within, base64, quoted_printable};
 use crate::near::Near;
 use crate::same;
@@ -17,7 +16,7 @@ impl Decoded<'_> {
             let edits = edits.iter().map(|edit| Some(Edit { range: restarts.in_raw(edit)?, ..edit.clone() }));
             return edits.collect();
         }
-        let (notes, near, mut seen) = (self.layout.notes(), Near::default(), Vec::new());
+        let (notes, mut seen) = (self.layout.read(), Vec::new());
         let mut changes = Vec::with_capacity(edits.len());
         let mut ahead = edits;
         let mut end = Mark { decoded: 0, raw: 0 };
@@ -27,9 +26,9 @@ impl Decoded<'_> {
             let range = restarts.in_raw(edit)?;
             let next = ahead.get(1).map_or(Some(usize::MAX), |next| Some(restarts.in_raw(next)?.start))?;
             let is_alone = |lines: &Range<usize>| taken_up <= lines.start && lines.end <= next;
-            let known = notes.as_ref().and_then(|notes| notes.seen(edit, offset, &near));
+            let known = notes.as_ref().and_then(|notes| notes.seen(edit, &range));
             if let Some((change, lines)) = known.filter(|(_, lines)| is_alone(lines)) {
-                changes.push(change.clone());
+                changes.push(change);
                 taken_up = lines.end;
                 ahead = ahead.get(1..)?;
                 continue;
@@ -45,10 +44,8 @@ impl Decoded<'_> {
             };
             let change = narrowed(&self.bytes, start.decoded..stop.decoded, with);
             if let (Some(notes), [edit]) = (&notes, these) {
-                let of_raw = Edit { range, ..edit.clone() };
-                if notes.is_to_be_noted(&of_raw, &change, &restarts, start) {
-                    seen.push(Seen { of_raw, lines: start.raw..stop.raw });
-                }
+                let edit = Edit { range, ..edit.clone() };
+                seen.extend(notes.to_be_noted(edit, &change, &restarts, (start, stop)));
             }
             changes.push(change);
             (ahead, end, taken_up) = (rest, stop, stop.raw);
@@ -76,9 +73,9 @@ impl Restarts<'_> {
         (range.end <= self.raw.len()).then_some(range)
     }
 
-    /// Where the lines begin and end that hold the first one of these edits, with all edits that are in them, too; and how
-    /// many edits those are. `known` is a place from which decoding can begin, no later.
-    fn lines_of(&self, edits: &[Edit], known: Mark) -> Option<(Mark, Mark, usize)> {
+    /// Where the lines begin and end that hold the first one of these edits, with all edits that are in them, too; and
+    /// how many edits those are. `known` is a place from which decoding can begin, no later.
+    pub(super) fn lines_of(&self, edits: &[Edit], known: Mark) -> Option<(Mark, Mark, usize)> {
         let first = self.in_raw(edits.first()?)?;
         let start = self.before(first.start, known)?;
         let mut end = self.behind(first.end, start)?;

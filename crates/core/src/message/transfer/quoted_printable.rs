@@ -61,26 +61,26 @@ fn is_free(raw: &[u8], at: usize) -> bool {
     raw.get(at).is_some_and(|byte| stands_for_itself(*byte)) && !is_equals(1) && !is_equals(2)
 }
 
-/// The first run of bytes, from `at` on, in which a change of no other length replaces free ones by others that stand
-/// for themselves; `None` where it does nothing more.
-///
-/// # Errors
-///
-/// When the change does anything else before that.
-pub(super) fn free_run(raw: &[u8], change: &Edit, at: usize) -> Result<Option<Range<usize>>, OtherLayout> {
+/// Finds the runs of free bytes in which a change replaces some by others that stand for themselves. Says whether it
+/// does nothing else.
+pub(super) fn is_of_free_runs(raw: &[u8], change: &Edit, runs: &mut Vec<Range<usize>>) -> bool {
     let Edit { range, with, .. } = change;
-    let new = |at: usize| with.get(at - range.start).copied();
-    let is_free = |at: &usize| is_free(raw, *at) && new(*at).is_some_and(stands_for_itself);
-    let Some(start) = (at..range.end).find(|at| raw.get(*at).copied() != new(*at)) else { return Ok(None) };
-    if !is_free(&start) {
-        return Err(OtherLayout);
-    }
-    Ok(Some(start..(start..range.end).find(|at| !is_free(at)).unwrap_or(range.end)))
+    let old = raw.get(range.clone()).unwrap_or_default();
+    runs.clear();
+    let mut bytes = range.clone().zip(old.iter().zip(with));
+    let mut takes = |(at, (old, new)): (usize, (&u8, &u8))| {
+        if !is_free(raw, at) {
+            return old == new;
+        }
+        match runs.last_mut().filter(|run| run.end == at) {
+            Some(run) => run.end += 1,
+            None if old != new => runs.push(at..at + 1),
+            None => {}
+        }
+        stands_for_itself(*new)
+    };
+    old.len() == with.len() && bytes.all(&mut takes)
 }
-
-/// What a change leaves has another layout.
-#[derive(Debug)]
-pub(super) struct OtherLayout;
 
 /// Whether an edit puts in what is read by itself, whatever free bytes stand beside it.
 pub(super) fn is_apart(raw: &[u8], edit: &Edit) -> bool {
