@@ -49,12 +49,15 @@ fn cases() -> Vec<Case> {
     let newsletter = newsletter();
     let other = other_copy(&newsletter);
     let readers = ["27182818", "16180339", "14142135"].map(campaign);
+    let names = [("27182818", "Ann"), ("16180339", "Robert"), ("14142135", "Maximilian")];
+    let names = names.map(|(number, name)| named(number, name));
     let made = [
         case("newsletter", &newsletter, &[]),
         case("newsletter, signed", &signed(&newsletter), &[]),
         case("newsletter, again", &newsletter, &[&newsletter[..]; 3]),
         case("newsletter, another copy", &newsletter, &[other.as_slice(); 3]),
         case("newsletter, another reader", &campaign("31415926"), &readers.each_ref().map(|copy| &copy[..])),
+        case("newsletter, another name", &named("31415926", "Eve"), &names.each_ref().map(|copy| &copy[..])),
         case("transactional", &transactional(), &[]),
     ];
     let files = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
@@ -69,6 +72,12 @@ fn cases() -> Vec<Case> {
 fn other_copy(message: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(message.to_vec()).unwrap();
     ["Picture 2", "Picture 7"].iter().fold(text, |text, words| text.replace(words, "A picture")).into_bytes()
+}
+
+/// The newsletter of one recipient of a campaign, who is called by name.
+fn named(number: &str, name: &str) -> Vec<u8> {
+    let text = String::from_utf8(campaign(number).to_vec()).unwrap();
+    text.replace("Artikel 0</h2>", &format!("Hallo {name}</h2>")).into_bytes()
 }
 
 /// A message as it is sent: dots at the start of lines doubled, with the final dot.
