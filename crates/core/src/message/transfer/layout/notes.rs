@@ -28,8 +28,10 @@ pub(super) struct Written {
     chances: u8,
 }
 
+/// How many places edits are noted in: few messages have more, and a new one takes a look at all behind it.
+const MOST: usize = 1024;
 /// How many edits are noted in one place before it is taken for one where each copy has another one.
-pub(super) const CHANCES: u8 = 8;
+const CHANCES: u8 = 8;
 
 /// What is known of how an edit is written.
 pub(super) enum Known<'n> {
@@ -91,7 +93,9 @@ impl Notes {
                 let chances = known.chances.saturating_sub(1);
                 (*known, self.room) = (Written { chances, ..written }, room);
             }
-        } else if let Some(room) = self.room.checked_sub(written.size()) {
+        } else if let Some(room) = self.room.checked_sub(written.size())
+            && self.edits.len() < MOST
+        {
             self.edits.insert(at, written);
             self.room = room;
         }
@@ -126,6 +130,9 @@ mod tests {
             }
             assert!(notes.room < 2048, "{}", notes.room);
         }
+        let mut notes = Notes::up_to(1 << 30);
+        (0..2 * MOST).for_each(|at| notes.take(Written::of(Edit::cut(at..at), Edit::cut(at..at))));
+        assert_eq!(notes.edits.len(), MOST);
     }
 
     #[test]
