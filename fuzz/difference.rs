@@ -131,7 +131,8 @@ pub fn has_answer(
 /// Reads what differs, where it has read another copy.
 static REMEMBERING: LazyLock<Detector> = LazyLock::new(|| Detector::default().comparing_each_copy(1 << 24));
 
-/// Another copy of the same campaign: tokens are others, and in every other copy some are shorter or longer.
+/// Another copy of the same campaign: tokens are others, and in every other copy some are shorter or longer. In one of
+/// three, something else differs, too.
 pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     const TOKEN: usize = 12;
     let keeps_lengths = numbers.below(2) == 0;
@@ -146,7 +147,10 @@ pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
         let length = if is_as_long { run.len() } else { 1 + numbers.below(2 * run.len()) };
         copy.extend((0..length).map(|_| b"abcdefGHIJ0123456789"[numbers.below(20)]));
     }
-    copy
+    match numbers.below(3) {
+        0 => apply(&copy, &[numbers.edit(copy.len())]),
+        _ => copy,
+    }
 }
 
 /// Compares both ways to look at a copy of a message that was read and edited before, and at that copy after edits;

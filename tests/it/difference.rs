@@ -143,6 +143,23 @@ fn what_is_put_into_a_links_address_may_end_it() {
 }
 
 #[test]
+fn an_address_that_reads_as_another_one_is_written_is_not_taken_for_it() {
+    let rows = filled(&vec![String::new(); 20]);
+    let written = |token: &str, and: &str| {
+        let link = format!(
+            "<a href=\"https://click.news.example/c/{token}/a{and}copy/b?to=https:%2F%2Fa.example\">"
+        );
+        message(&format!("<html><body>{rows}{link}more</a>{PIXEL}{rows}"), 1)
+    };
+    let raw = written("Zk3Qw9XvT2aB7LmN8pRsYd4H", "&amp;");
+    let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
+    for seed in 0..8 {
+        let copy = written("8pRsYd4HZk3Qw9XvT2aB7LmN", "&");
+        assert!(is_known_copy(&DETECTOR, &raw, &copy, &mut Numbers::of(seed), &inquiry));
+    }
+}
+
+#[test]
 fn a_boundary_that_an_edit_makes_has_all_of_it_read() {
     let rows = filled(&vec![String::new(); 20]);
     assert!(quick(&format!("{rows}\r\n-QQ-x\r\n\r\n{PIXEL}{rows}"), "QQ"));

@@ -40,8 +40,13 @@ impl<'a> Url<'a> {
         Url { text: Cow::Borrowed(rest), host: self.host, path: rest.len() }
     }
 
-    /// The address that stands in the markup as `value`, where that is this one but for other letters, digits, hyphens
-    /// and underscores at `token`, behind the host. `None` where it is not.
+    /// Whether it could stand in the markup in this form, as most addresses do.
+    pub fn is_plain(&self) -> bool {
+        plain_behind_scheme(&self.text).is_some_and(|plain| plain == *self)
+    }
+
+    /// The address that stands in the markup as `value`, where that is this plain one but for other letters, digits,
+    /// hyphens and underscores at `token`, behind the host. `None` where it is not.
     pub fn with_token<'b>(&self, value: &'b str, token: &Range<usize>) -> Option<Url<'b>> {
         let rest = without_scheme(value)?;
         let is_alike = rest.len() == self.text.len()
@@ -261,7 +266,11 @@ impl<'a> PlainFolder<'a> {
 /// An address that stands in the markup as we want it: scheme, a host in lower case without user and port, a
 /// path.
 fn plain(value: &str) -> Option<Url<'_>> {
-    let rest = without_scheme(value)?;
+    plain_behind_scheme(without_scheme(value)?)
+}
+
+/// The same of what stands behind the scheme.
+fn plain_behind_scheme(rest: &str) -> Option<Url<'_>> {
     let bytes = rest.as_bytes();
     let host = bytes.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))?;
     let (name, tail) = bytes.split_at_checked(host)?;

@@ -311,7 +311,7 @@ impl<'a> Walk<'a> {
         written: Range<usize>,
         token: &Range<usize>,
     ) -> Option<Place<'a>> {
-        let value = std::str::from_utf8(self.slice(&written)).ok()?;
+        let Cow::Borrowed(value) = decoded(self.slice(&written)) else { return None };
         let url = other.url.with_token(value, token)?;
         let link = other.link.as_ref()?.with_token(url.as_str().get(token.clone())?)?;
         Some(Place { range, written: Some(written), link: Some(link), ..Place::of_link(url) })

@@ -168,6 +168,7 @@ impl<'a> Walk<'a> {
         let link = self.link_like(place, range, written)?;
         if let (Some(token), Some(_)) = (token, &link.link)
             && !link.signals.has(Signal::Choice)
+            && place.url.is_plain()
             && let Some(differs) = facts::differing_token(&place.url, &link.url)
         {
             let _ = token.set(differs);
