@@ -236,8 +236,14 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Waits for more from the client. The next hop does not wait for long.
-    pub(super) async fn fill(&mut self) -> Result<(), Ended> {
+    /// Waits for more from the client.
+    async fn fill(&mut self) -> Result<(), Ended> {
+        self.fill_into(None).await
+    }
+
+    /// Waits for more from the client, which is read into `room` where that is given. The next hop does not wait for
+    /// long.
+    pub(super) async fn fill_into(&mut self, mut room: Option<&mut Vec<u8>>) -> Result<(), Ended> {
         if let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.is_open()) {
             let wanted = async {
                 sleep_until(self.held_since + BRIEF_HOLD).await;
@@ -245,7 +251,7 @@ impl Conversation<'_> {
             };
             let read = tokio::select! {
                 biased;
-                read = self.wire.fill() => Some(read),
+                read = self.wire.fill_into(room.as_deref_mut()) => Some(read),
                 () = wanted => None,
                 () = sleep_until(self.held_since + HOLD) => None,
             };
@@ -260,7 +266,7 @@ impl Conversation<'_> {
         let limit = (Instant::now() + self.settings.idle_timeout).min(self.deadline);
         let read = async {
             tokio::select! {
-                read = self.wire.fill() => read.map_err(Ended::from),
+                read = self.wire.fill_into(room) => read.map_err(Ended::from),
                 () = super::listener::told_to_stop(&mut self.stop), if idle => Err(Ended::Stopping),
             }
         };

@@ -33,16 +33,16 @@ impl Conversation<'_> {
             .unwrap_or(64 * 1024);
         let mut reader = DataReader::new(largest, self.settings.bare_newline, expected);
         let mut share = self.pipeline.budget.share();
+        let (taken, mut ended) = reader.feed(self.wire.pending());
+        self.wire.consume(taken);
         loop {
-            let (taken, ended) = reader.feed(self.wire.pending());
-            self.wire.consume(taken);
             if !share.grow_to(reader.held()) {
                 reader.give_up();
             }
             if ended {
                 break;
             }
-            self.fill().await?;
+            ended = self.more_data(&mut reader).await?;
         }
         self.is_prompt = asked.elapsed() < PROMPT;
         self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
@@ -92,6 +92,21 @@ impl Conversation<'_> {
         }
         drop(share);
         Ok(())
+    }
+
+    /// Reads more of a message; returns whether its end was there. It is read to where it stays, if it can be.
+    async fn more_data(&mut self, reader: &mut DataReader) -> Result<bool, Ended> {
+        let held = reader.held();
+        let Some(room) = reader.room() else {
+            self.fill_into(None).await?;
+            let (taken, ended) = reader.feed(self.wire.pending());
+            self.wire.consume(taken);
+            return Ok(ended);
+        };
+        self.fill_into(Some(room)).await?;
+        let behind = reader.take(held);
+        self.wire.put_back(behind.as_deref().unwrap_or_default());
+        Ok(behind.is_some())
     }
 
     /// Rejects a message for all of its recipients.

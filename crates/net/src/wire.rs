@@ -187,6 +187,24 @@ impl Wire {
         poll_fn(|cx| self.poll_fill(cx)).await
     }
 
+    /// Reads more into `room`, behind what stands there, where that is given; all that was read before must have been
+    /// used. `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub async fn fill_into(&mut self, room: Option<&mut Vec<u8>>) -> io::Result<usize> {
+        match room {
+            Some(room) => (&mut self.stream).take(READ as u64).read_buf(room).await,
+            None => self.fill().await,
+        }
+    }
+
+    /// Takes back what was read into somebody's room and is not for them.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() == 0 {
             self.buffer = buffer();

@@ -42,6 +42,9 @@ enum At {
     Cr,
 }
 
+/// How many bytes there is room for at least, where there is any.
+const ROOM: usize = 4 * 1024;
+
 /// Reads data up to its end.
 #[derive(Debug)]
 pub struct DataReader {
@@ -53,9 +56,10 @@ pub struct DataReader {
 }
 
 impl DataReader {
-    /// Creates a reader for a message of at most `max_bytes`.
+    /// Creates a reader for a message of at most `max_bytes`, with room for as many as are expected.
     pub fn new(max_bytes: usize, bare: BareNewline, expected: usize) -> DataReader {
-        let message = Vec::with_capacity(expected.min(max_bytes).min(1 << 20));
+        // What stands behind the message is read with it.
+        let message = Vec::with_capacity(expected.min(max_bytes).min(1 << 20) + 2 * ROOM);
         DataReader { at: At::LineStart, message, max_bytes, bare, fault: None }
     }
 
@@ -89,11 +93,39 @@ impl DataReader {
     /// Makes room for so many bytes more. What is held is copied then, so a large message gets much more room than
     /// it asks for; what it does not fill is not touched.
     fn make_room(&mut self, more: usize) {
+        const TIMES: usize = 31;
         const STRIDE: usize = 8 << 20;
-        if self.message.capacity() - self.message.len() < more {
-            let ahead = (3 * self.message.len()).min(STRIDE).min(self.max_bytes - self.message.len());
+        let held = self.message.len();
+        if self.message.capacity() - held < more {
+            let ahead = (TIMES * held).min(STRIDE).min(self.max_bytes.saturating_sub(held));
             self.message.reserve_exact(ahead.max(more));
         }
+    }
+
+    /// Where what comes next may be read to, behind what is held; [`DataReader::take`] takes it from there. There is
+    /// room for a good deal. `None` where it must be read elsewhere.
+    pub fn room(&mut self) -> Option<&mut Vec<u8>> {
+        let has_room = self.fault.is_none() && matches!(self.at, At::LineStart | At::Within);
+        has_room.then(|| {
+            self.make_room(ROOM);
+            &mut self.message
+        })
+    }
+
+    /// Takes what was read into [`DataReader::room`] since `held` bytes were held. Returns what stands behind the end
+    /// of the data, once that is seen.
+    pub fn take(&mut self, held: usize) -> Option<Vec<u8>> {
+        let new = self.message.get(held..).unwrap_or_default();
+        let starts_with_dot = self.at == At::LineStart && new.first() == Some(&b'.');
+        let lines = if starts_with_dot { 0 } else { whole_lines(new) };
+        // Lines stay where they are; what follows is looked at before it is kept.
+        let rest = self.message.split_off(held + lines);
+        if self.message.len() > self.max_bytes {
+            self.fail(Data::TooLarge);
+        }
+        let passed = if starts_with_dot { 0 } else { self.behind_lines(rest.first()) };
+        let (taken, ended) = self.feed(rest.get(passed..).unwrap_or_default());
+        ended.then(|| rest.get(passed + taken..).unwrap_or_default().to_vec())
     }
 
     /// Notes a bare carriage return or line feed.
@@ -151,24 +183,30 @@ impl DataReader {
         };
         let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, b""));
         self.keep(text);
-        match rest.first() {
+        end + self.behind_lines(rest.first())
+    }
+
+    /// Goes on behind lines that were kept, or behind a part of one, with what stands there. Returns how many bytes of
+    /// that were taken.
+    fn behind_lines(&mut self, next: Option<&u8>) -> usize {
+        match next {
             None => {
                 self.at = At::Within;
-                end
+                0
             }
             Some(b'\r') => {
                 self.at = At::Cr;
-                end + 1
+                1
             }
             Some(b'\n') => {
                 self.at = At::Within;
                 self.bare();
-                end + 1
+                1
             }
             // A line that begins with a dot.
             Some(_) => {
                 self.at = At::LineStart;
-                end
+                0
             }
         }
     }
@@ -188,14 +226,16 @@ const WINDOW: usize = 1024;
 
 /// Returns how far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
 fn whole_lines(bytes: &[u8]) -> usize {
+    // What follows is not looked at before it is known that no dot stands before it.
+    let dot = memchr::memmem::find(bytes, b"\n.").map_or(bytes.len(), |end| end + 1);
     let mut from = 0;
-    while from < bytes.len() {
-        let mut to = (from + WINDOW).min(bytes.len());
+    while from < dot {
+        let mut to = (from + WINDOW).min(dot);
         // A line end is not split.
         if bytes.get(to - 1) == Some(&b'\r') && bytes.get(to) == Some(&b'\n') {
             to += 1;
         }
-        if bytes.get(from..=to).is_some_and(is_plain) {
+        if to < dot && bytes.get(from..=to).is_some_and(is_plain) {
             from = to;
             continue;
         }
@@ -205,20 +245,16 @@ fn whole_lines(bytes: &[u8]) -> usize {
         }
         from = to;
     }
-    bytes.len()
+    dot
 }
 
-/// Returns whether all line ends in some bytes are CRLF, and no line behind one of them begins with a dot.
-/// The last byte is only looked at for what it is to the one before it.
+/// Returns whether all line ends in some bytes are CRLF. The last byte is only looked at for what it is to the one
+/// before it.
 fn is_plain(bytes: &[u8]) -> bool {
     // Each pair adds to one number, without a branch, so that many of them are looked at together.
     let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
-    let found = pairs.fold(0u8, |found, (byte, next)| {
-        let is_cr = u8::from(*byte == b'\r');
-        let is_lf = u8::from(*next == b'\n');
-        let is_dot = u8::from(*byte == b'\n') & u8::from(*next == b'.');
-        found | (is_cr ^ is_lf) | is_dot
-    });
+    let found =
+        pairs.fold(0u8, |found, (byte, next)| found | (u8::from(*byte == b'\r') ^ u8::from(*next == b'\n')));
     found == 0 && bytes.first() != Some(&b'\n')
 }
 
@@ -259,12 +295,15 @@ pub fn dots_to_stuff(text: &[u8], at_line_start: bool) -> impl Iterator<Item = u
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Reads the whole input, and the same one byte at a time and in two parts: always with the same result.
     fn check(wire: &[u8], bare: BareNewline) -> (Data, usize) {
+        let reader = || DataReader::new(1000, bare, 0);
         let read = |cuts: &[usize]| {
-            let mut reader = DataReader::new(1000, bare, 0);
+            let mut reader = reader();
             let mut from = 0;
             for &to in cuts.iter().chain([&wire.len()]) {
                 let mut piece = &wire[from..to];
@@ -282,10 +321,38 @@ mod tests {
         let whole = read(&[]);
         let every: Vec<usize> = (1..wire.len()).collect();
         assert_eq!(read(&every), whole, "byte by byte: {:?}", String::from_utf8_lossy(wire));
+        assert_eq!(read_in_place(wire, &every, reader()), whole, "{:?}", String::from_utf8_lossy(wire));
         for cut in every {
             assert_eq!(read(&[cut]), whole, "cut at {cut}: {:?}", String::from_utf8_lossy(wire));
+            let in_place = read_in_place(wire, &[cut], reader());
+            assert_eq!(in_place, whole, "cut at {cut}: {:?}", String::from_utf8_lossy(wire));
         }
         whole
+    }
+
+    /// The same, read to where it is held wherever there is room.
+    fn read_in_place(wire: &[u8], cuts: &[usize], mut reader: DataReader) -> (Data, usize) {
+        let mut from = 0;
+        for &to in cuts.iter().chain([&wire.len()]) {
+            let piece = &wire[from..to];
+            let held = reader.held();
+            let behind = match reader.room() {
+                Some(room) => {
+                    assert!(room.capacity() - room.len() >= ROOM);
+                    room.extend_from_slice(piece);
+                    reader.take(held)
+                }
+                None => {
+                    let (taken, ended) = reader.feed(piece);
+                    ended.then(|| piece[taken..].to_vec())
+                }
+            };
+            from = to;
+            if let Some(behind) = behind {
+                return (reader.finish(), to - behind.len());
+            }
+        }
+        (reader.finish(), usize::MAX)
     }
 
     fn message(text: &[u8]) -> Data {
@@ -337,15 +404,45 @@ mod tests {
             ] {
                 let text = "a".repeat(length);
                 let wire = [text.as_bytes(), end].concat();
-                let mut reader = DataReader::new(1 << 20, BareNewline::Normalise, 0);
+                let reader = || DataReader::new(1 << 20, BareNewline::Normalise, 0);
+                let mut reader_of_blocks = reader();
                 let (mut from, mut ended) = (0, false);
                 while from < wire.len() && !ended {
-                    let (taken, is_end) = reader.feed(&wire[from..]);
+                    let (taken, is_end) = reader_of_blocks.feed(&wire[from..]);
                     (from, ended) = (from + taken, is_end);
                 }
                 let read = Data::Message(Bytes::from(format!("{text}{wanted}")));
-                assert_eq!((reader.finish(), from), (read, wire.len()), "{length} {end:?}");
+                let read = (read, wire.len());
+                assert_eq!((reader_of_blocks.finish(), from), read, "{length} {end:?}");
+                for cut in length - 2..wire.len() {
+                    assert_eq!(read_in_place(&wire, &[cut], reader()), read, "{length} {end:?} {cut}");
+                }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_matters_neither_where_data_are_cut_nor_where_they_are_read_to(
+            pieces in prop::collection::vec("\\PC{0,3}|\r\n|\r|\n|\\.|\r\n\\.|\r\n\\.\r|a{1000,1030}", 0..24),
+            cuts in prop::collection::vec(0usize..2000, 0..6),
+            bare in prop::sample::select(vec![BareNewline::Reject, BareNewline::Normalise]),
+        ) {
+            let wire = [&pieces.concat(), "\r\n.\r\nQUIT\r\n"].concat().into_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut <= wire.len()).collect();
+            cuts.sort_unstable();
+            let reader = || DataReader::new(1 << 20, bare, 0);
+            let mut whole = reader();
+            let (taken, ended) = whole.feed(&wire);
+            prop_assert!(ended);
+            prop_assert_eq!(read_in_place(&wire, &cuts, reader()), (whole.finish(), taken));
+            // Where one byte comes after the other, nothing is taken for whole lines.
+            let each: Vec<usize> = (1..wire.len()).collect();
+            let mut by_bytes = reader();
+            let read = wire.iter().position(|byte| by_bytes.feed(std::slice::from_ref(byte)).1);
+            let read = (by_bytes.finish(), read.map_or(usize::MAX, |at| at + 1));
+            prop_assert_eq!(read_in_place(&wire, &each, reader()), read.clone());
+            prop_assert_eq!(read_in_place(&wire, &[], reader()), read);
         }
     }
 
