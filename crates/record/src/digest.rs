@@ -37,21 +37,22 @@ impl BodyHash {
     }
 }
 
-/// Hashes a message's body and those of its copies, in order.
+/// Hashes a message's body and those of its copies, in order. A copy that is the message itself is not hashed again.
 pub fn bodies<'a>(
     message: &[u8],
     copies: impl Iterator<Item = Option<&'a [u8]>>,
 ) -> (BodyHash, Vec<Option<BodyHash>>) {
     let before = body_of(message);
     let copies: Vec<Option<&[u8]>> = copies.map(|copy| copy.map(body_of)).collect();
-    let shared = copies.iter().flatten().map(|copy| in_common(before, copy)).min().unwrap_or(before.len());
+    let others = copies.iter().flatten().filter(|copy| !std::ptr::eq(before, **copy));
+    let shared = others.map(|copy| in_common(before, copy)).min().unwrap_or(before.len());
     let shared = shared / SUBTREE * SUBTREE;
     let (start, rest) = before.split_at_checked(shared).unwrap_or((before, &[]));
     let mut hasher = Hasher::new();
     hasher.update(start);
     let whole = finished(hasher.clone(), rest);
     let after = copies.into_iter().map(|copy| {
-        copy.map(|bytes| match bytes == before {
+        copy.map(|bytes| match std::ptr::eq(bytes, before) {
             true => whole,
             false => finished(hasher.clone(), bytes.get(shared..).unwrap_or_default()),
         })
