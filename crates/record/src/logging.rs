@@ -1,5 +1,7 @@
 //! The log: lines for the journal under systemd, lines for people, or JSON.
 
+mod plain;
+
 use std::io::{self, IsTerminal, Write};
 use std::os::linux::fs::MetadataExt;
 
@@ -10,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+use plain::PlainFields;
 
 /// What is not logged unless the filter names it: the resolver writes whole answers, which others send, and
 /// whoever asked it says what came of them. The client of NATS tells of each connection, and the cluster says
@@ -26,14 +29,24 @@ pub fn start(settings: &Log) -> Result<(), String> {
         .map_err(|error| format!("log.level: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_target(false);
+    // Colours are for people: files get searched.
+    let has_colours = || io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = match settings.format {
         LogFormat::Auto if is_journal() => registry
-            .with(lines.without_time().with_level(false).with_ansi(false).with_writer(Journal))
+            .with(
+                lines
+                    .without_time()
+                    .with_level(false)
+                    .with_ansi(false)
+                    .fmt_fields(PlainFields)
+                    .with_writer(Journal),
+            )
             .try_init(),
+        LogFormat::Auto | LogFormat::Human if has_colours() => {
+            registry.with(lines.with_ansi(true).with_writer(io::stderr)).try_init()
+        }
         LogFormat::Auto | LogFormat::Human => {
-            // Colours are for people: files get searched.
-            let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            registry.with(lines.with_ansi(colours).with_writer(io::stderr)).try_init()
+            registry.with(lines.with_ansi(false).fmt_fields(PlainFields).with_writer(io::stderr)).try_init()
         }
         LogFormat::Json => {
             registry.with(tracing_subscriber::fmt::layer().json().with_writer(io::stderr)).try_init()
