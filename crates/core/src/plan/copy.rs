@@ -324,9 +324,12 @@ impl Draft<'_> {
         made: Result<Copy, RewriteError>,
         notes: &mut Notes,
     ) -> Result<Unsigned, Reply> {
-        let (bytes, edits, swapped, way) = match made {
-            Ok(Copy::Untouched) => (self.message.bytes.clone(), Vec::new(), 0, Way::Ordered),
-            Ok(Copy::Rewritten { bytes, edits, swapped, way }) => (bytes, edits, swapped, way),
+        let (bytes, edits, swapped, links, way) = match made {
+            Ok(Copy::Untouched) => {
+                let links = links_done(&self.reading.analysis, order);
+                (self.message.bytes.clone(), Vec::new(), 0, links, Way::Ordered)
+            }
+            Ok(Copy::Rewritten { bytes, edits, swapped, links, way }) => (bytes, edits, swapped, links, way),
             Err(error) => {
                 notes.failure = Some(error);
                 return Err(Reply::new(451, UNCHECKED));
@@ -344,7 +347,6 @@ impl Draft<'_> {
         if wanted != Outcome::Keep {
             notes.personal = self.personal(order);
         }
-        let links = links_done(&self.reading.analysis, order);
         let made = Made { bytes, done, shortfall, removed, swapped, links };
         self.departing(Unsigned { made, edits }, wanted)
     }

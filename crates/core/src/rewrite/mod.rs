@@ -158,6 +158,8 @@ pub enum Copy {
         edits: Vec<Edit>,
         /// How many trackers now lead to an address of ours.
         swapped: usize,
+        /// What became of tracked links.
+        links: LinksDone,
         /// How it came about.
         way: Way,
     },
@@ -209,7 +211,7 @@ pub fn links_done(analysis: &Analysis<'_>, order: &Order<'_>) -> LinksDone {
     for link in links.filter(|link| link.verdict == Verdict::Tracker) {
         let _ = swaps.fate(order, analysis, link);
     }
-    swaps.links()
+    swaps.links_done(analysis, order)
 }
 
 /// Why no copy may leave.
@@ -284,7 +286,8 @@ pub fn rewrite(
     let must_be_read = !matches!(order.opens, Opens::Keep);
     if let Some(trouble) = analysis.trouble.filter(|_| must_be_read) {
         let everything = detector.analyse(raw, &order.inquiry.everything());
-        return strictly(detector, raw, Vec::new(), &everything, order)
+        let links = links_done(analysis, order);
+        return strictly(detector, raw, (Vec::new(), links), &everything, order)
             .map_err(|_| RewriteError::Unreadable(trouble));
     }
     let mut swaps = Swaps::default();
@@ -293,9 +296,9 @@ pub fn rewrite(
         return Ok(Copy::Untouched);
     }
     let bytes = applied(raw, &edits);
-    let swapped = swaps.swapped();
+    let (swapped, links) = (swaps.swapped(), swaps.links_done(analysis, order));
     if order.verify == Verify::Off {
-        return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
+        return Ok(Copy::Rewritten { bytes, edits, swapped, links, way: Way::Ordered });
     }
     crate::faults::point("verify");
     // Links are looked at for what is done with them, which was done.
@@ -312,13 +315,13 @@ pub fn rewrite(
         }
     };
     if is_met {
-        return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
+        return Ok(Copy::Rewritten { bytes, edits, swapped, links, way: Way::Ordered });
     }
     if !must_be_read {
         return Err(RewriteError::StillThere);
     }
     let everything = detector.analyse(&bytes, &order.inquiry.everything());
-    strictly(detector, &bytes, edits, &everything, order)
+    strictly(detector, &bytes, (edits, links), &everything, order)
 }
 
 /// A copy in which nothing is left that loads from elsewhere.
@@ -379,7 +382,7 @@ const MAX_PASSES: usize = 8;
 fn strictly(
     detector: &Detector,
     bytes: &Bytes,
-    edits: Vec<Edit>,
+    (edits, links): (Vec<Edit>, LinksDone),
     everything: &Analysis<'_>,
     order: &Order<'_>,
 ) -> Result<Copy, RewriteError> {
@@ -395,7 +398,9 @@ fn strictly(
         }
         let next = strict.is_unmet_in(&last.sightings, &Swaps::default()).then(|| cut(&stripped, &last));
         match next {
-            None => return Ok(Copy::Rewritten { bytes: stripped, edits, swapped: 0, way: Way::Strict }),
+            None => {
+                return Ok(Copy::Rewritten { bytes: stripped, edits, swapped: 0, links, way: Way::Strict });
+            }
             Some(same) if same == stripped => break,
             Some(next) => stripped = next,
         }

@@ -86,9 +86,17 @@ impl Swaps {
         self.swapped
     }
 
-    /// What became of links.
-    pub(super) fn links(&self) -> LinksDone {
-        self.links
+    /// What became of tracked links, each of which was asked about, and what of those that nobody may edit.
+    pub(super) fn links_done(&self, analysis: &Analysis<'_>, order: &Order<'_>) -> LinksDone {
+        let is_left = |sighting: &&Sighting| {
+            let is_tracked = sighting.axis() == Axis::Link && sighting.verdict == Verdict::Tracker;
+            is_tracked && sighting.protection.is_some()
+        };
+        let protected = match order.links {
+            LinkOrder::Unwrap(_) => analysis.sightings.iter().filter(is_left).count(),
+            LinkOrder::Keep | LinkOrder::Gate(..) => 0,
+        };
+        LinksDone { left: self.links.left + protected, ..self.links }
     }
 
     /// Whether a scan that finds this address has found one of ours.
@@ -126,9 +134,6 @@ impl Swaps {
         let before = self.swapped + self.links.gated;
         // What is protected is never edited.
         let edit = sighting.protection.is_none().then(|| self.edit(order, analysis, sighting)).flatten();
-        if sighting.protection.is_some() && matches!(order.links, LinkOrder::Unwrap(_)) {
-            self.links.left += usize::from(sighting.axis() == Axis::Link);
-        }
         match edit {
             None => super::Fate::Stays,
             Some(_) if self.swapped + self.links.gated > before => super::Fate::Swapped,
