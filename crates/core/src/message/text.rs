@@ -1,11 +1,9 @@
 //! The text of a leaf, readable as ASCII markup, with the way back to the raw bytes.
 
-use std::borrow::Cow;
-
 use super::charset::{Charset, Recoded};
 use super::quoted::quoted;
 use super::structure::Leaf;
-use super::transfer::{Decoded, Edit, normalise};
+use super::transfer::{Decoded, Edit, Transfer, normalise};
 
 /// A decoded leaf.
 #[derive(Clone, Debug)]
@@ -65,8 +63,8 @@ impl<'a> Text<'a> {
 
     /// The same, for whoever keeps it.
     pub fn kept(&self) -> Original {
-        match (&self.recoded, &self.decoded.bytes) {
-            (None, Cow::Owned(_)) => {
+        match (&self.recoded, self.decoded.transfer()) {
+            (None, Transfer::QuotedPrintable) => {
                 Original::Encoded { raw: self.raw.to_vec(), decoded: self.decoded.kept(self.raw.len()) }
             }
             _ => Original::Plain(self.bytes().to_vec()),
@@ -87,7 +85,7 @@ impl<'a> Text<'a> {
 pub enum Original {
     /// One that is read by itself.
     Plain(Vec<u8>),
-    /// One with what it was decoded from.
+    /// One with the quoted-printable that it was decoded from.
     Encoded {
         /// The body.
         raw: Vec<u8>,
@@ -125,7 +123,7 @@ impl Original {
     /// The text of a leaf of the message `raw` whose body differs in these changes from what this text was decoded
     /// from, and what the changes come to in the text. `None` where all of it must be decoded: where more than a few
     /// lines differ in more than bytes that stand for themselves.
-    pub fn copy<'a>(&self, raw: &'a [u8], leaf: &Leaf, changes: &[Edit]) -> Option<(Text<'a>, Vec<Edit>)> {
+    pub fn copy<'a>(&self, raw: &'a [u8], leaf: &Leaf, changes: Vec<Edit>) -> Option<(Text<'a>, Vec<Edit>)> {
         let Original::Encoded { raw: known, decoded } = self else { return None };
         if leaf.transfer != decoded.transfer() {
             return None;

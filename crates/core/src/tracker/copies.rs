@@ -123,6 +123,8 @@ struct Part {
     unlike: u8,
     /// How many copies are still read as a whole without a comparison.
     rest: u8,
+    /// How many copies are still compared as texts alone: their lines are filled anew.
+    refilled: u8,
 }
 
 #[derive(Debug, Default)]
@@ -178,7 +180,7 @@ impl Copies {
 
     /// The text of a leaf of the message `raw`, and what it is like.
     pub(super) fn text_of<'a>(&self, question: &Question, raw: &'a [u8], leaf: &Leaf) -> (Text<'a>, Found) {
-        let models = {
+        let (models, compares_lines) = {
             let mut kept = self.kept();
             let Some(part) = kept.parts.get_mut(question) else {
                 return (Text::new(raw, leaf), Found::Unlike);
@@ -188,13 +190,17 @@ impl Copies {
                 part.rest -= 1;
                 return (Text::new(raw, leaf), Found::NotWorthIt);
             }
-            part.models.clone()
+            let compares_lines = part.refilled == 0;
+            part.refilled = part.refilled.saturating_sub(1);
+            (part.models.clone(), compares_lines)
         };
-        let copy = models.iter().rev().find_map(|model| {
+        let mut of_lines = models.iter().rev().filter(|_| compares_lines);
+        let copy = of_lines.find_map(|model| {
             let changes = changes(model.text.raw()?, raw.get(leaf.body.clone())?, MAX_SHIFTS_OF_LINES)?;
-            let (text, changes) = model.text.copy(raw, leaf, &changes)?;
+            let (text, changes) = model.text.copy(raw, leaf, changes)?;
             Some((text, Likeness { model: Arc::clone(model), changes }))
         });
+        let has_layout = copy.is_some() || !compares_lines;
         let (text, like) = match copy {
             Some((text, like)) => (text, Some(like)),
             None => {
@@ -206,16 +212,19 @@ impl Copies {
                 (text, like)
             }
         };
-        (text, self.found(question, like))
+        (text, self.found(question, like, has_layout))
     }
 
-    /// Whether a likeness is of use.
-    fn found(&self, question: &Question, like: Option<Likeness>) -> Found {
+    /// Whether a likeness is of use. `has_layout` is false where only the texts showed it.
+    fn found(&self, question: &Question, like: Option<Likeness>, has_layout: bool) -> Found {
         let Some(like) = like else { return Found::Unlike };
         let is_worth_it = like.model.trail.tags() > TAGS_PER_CHANGE * like.to_read() + TAGS_PER_TEXT;
         if let Some(part) = self.kept().parts.get_mut(question) {
             part.unlike = 0;
             part.rest = if is_worth_it { 0 } else { REST };
+            if !has_layout {
+                part.refilled = REST;
+            }
         }
         if is_worth_it { Found::Like(like) } else { Found::NotWorthIt }
     }
@@ -252,7 +261,10 @@ impl Copies {
         if kept.parts.len() >= MAX_PARTS {
             kept.forget_one();
         }
-        kept.parts.insert(question.clone(), Part { models: Vec::new(), used: now, unlike: 0, rest: 0 });
+        kept.parts.insert(
+            question.clone(),
+            Part { models: Vec::new(), used: now, unlike: 0, rest: 0, refilled: 0 },
+        );
         true
     }
 }
@@ -416,6 +428,46 @@ mod tests {
             matches!(like(&copies, &question(0), &text), Found::Unlike),
             "what was not used for longest is gone"
         );
+    }
+
+    #[test]
+    fn lines_that_are_filled_anew_are_not_compared_for_a_while() {
+        let letter = |name: &str| {
+            let lines = String::from_utf8(lines(|number| format!("Zk3Qw9XvT2aB7Lm{number}"))).unwrap();
+            let filled = |line: &str| {
+                let line = format!("<b>{name}</b>{}", line.replace('=', "=3D"));
+                let (mut filled, mut column) = (String::new(), 0);
+                for word in line.split_inclusive(' ') {
+                    if column + word.len() > 72 {
+                        (filled, column) = (filled + "=\r\n", 0);
+                    }
+                    filled.push_str(word);
+                    column += word.len();
+                }
+                filled
+            };
+            let body = lines.lines().map(filled).collect::<Vec<String>>().join("\r\n<p>The same.</p>\r\n");
+            let head = "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
+            [head, &body].concat().into_bytes()
+        };
+        let copies = Copies::of(1 << 20);
+        let found = |name: &str| {
+            let raw = letter(name);
+            let leaf = Structure::read(&raw).leaves.remove(0);
+            let (text, found) = copies.text_of(&question(0), &raw, &leaf);
+            copies.keep(&question(0), &text, || {
+                let read = scan::places_with_trail(text.bytes(), None, Extent::Trackers, Links::Note);
+                read.1.unwrap().with_found(&read.0)
+            });
+            let refilled = copies.kept().parts.get(&question(0)).map(|part| part.refilled);
+            (matches!(found, Found::Like(_)), refilled.unwrap())
+        };
+        assert_eq!([found("Ann"), found("Ann"), found("Eve")], [(false, 0), (false, 0), (true, 0)]);
+        assert_eq!(found("Maximilian"), (true, REST));
+        for left in (0..REST).rev() {
+            assert_eq!(found("Robert"), (true, left));
+        }
+        assert_eq!([found("Robert"), found("Jo")], [(true, 0), (true, REST)]);
     }
 
     #[test]

@@ -154,35 +154,45 @@ impl Decoded<'_> {
         self.bytes.len() + size_of_val(self.layout.marks.as_slice())
     }
 
-    /// What `body` decodes to, which differs in these changes from `raw`, which was decoded here and kept; and what the
-    /// changes come to in the decoded bytes. All changes are sorted and do not overlap. `None` where all of it must be
+    /// What `body` decodes to, which differs in these changes from `raw`, the quoted-printable that was decoded here and
+    /// kept; and what the changes come to in the decoded bytes. All changes are sorted and do not overlap. `None` where all of it must be
     /// decoded: where more than a few lines differ in more than bytes that stand for themselves.
-    pub fn copy(&self, raw: &[u8], body: &[u8], changes: &[Edit]) -> Option<(Decoded<'static>, Vec<Edit>)> {
+    pub fn copy(
+        &self,
+        raw: &[u8],
+        body: &[u8],
+        mut changes: Vec<Edit>,
+    ) -> Option<(Decoded<'static>, Vec<Edit>)> {
         let restarts = Restarts { decoded: self, raw, offset: 0, near: Near::default() };
         let mut of_text = Vec::with_capacity(changes.len());
         let (mut gaps, mut runs) = (Gaps::none(), Vec::new());
         let mut last = Mark { decoded: 0, raw: 0 };
-        let mut ahead = changes;
-        while let (Some(change), Transfer::QuotedPrintable) = (ahead.first(), self.transfer) {
+        let mut next = 0;
+        while let Some(change) = changes.get_mut(next) {
             if quoted_printable::is_of_free_runs(raw, change, &mut runs) {
                 for run in &runs {
-                    let with =
-                        change.with.get(run.start - change.range.start..run.end - change.range.start)?;
+                    let with = match *run == change.range {
+                        true => std::mem::take(&mut change.with),
+                        false => change
+                            .with
+                            .get(run.start - change.range.start..run.end - change.range.start)?
+                            .to_vec(),
+                    };
                     last = restarts.of_unit(run.start, last)?;
                     of_text.push(Edit::replace(last.decoded..last.decoded + with.len(), with));
                 }
-                ahead = ahead.get(1..)?;
+                next += 1;
                 continue;
             }
+            let ahead = changes.get(next..)?;
             let (start, end, taken) = restarts.lines_of(ahead, last)?;
-            let (these, rest) = ahead.split_at_checked(taken)?;
-            let lines = apply_within(raw.get(start.raw..end.raw)?, start.raw, these);
+            let lines = apply_within(raw.get(start.raw..end.raw)?, start.raw, ahead.get(..taken)?);
             let with = quoted_printable::decode(&lines);
             gaps.cut(start, end, lines.len(), with.len())?;
             of_text.push(narrowed(&self.bytes, start.decoded..end.decoded, with));
-            (ahead, last) = (rest, end);
+            (next, last) = (next + taken, end);
         }
-        if !ahead.is_empty() || gaps.differing() > 0 && line_end(raw) != line_end(body) {
+        if gaps.differing() > 0 && line_end(raw) != line_end(body) {
             return None;
         }
         let bytes = Cow::Owned(apply(&self.bytes, &of_text));
@@ -209,7 +219,7 @@ mod tests {
         let changes = normalise(changes.into_iter().filter(|change| change.range.end <= raw.len()).collect());
         let body = apply(raw, &changes);
         let home = Decoded::new(raw, Transfer::QuotedPrintable).kept(64 << 10);
-        let (copy, of_text) = home.copy(raw, &body, &changes)?;
+        let (copy, of_text) = home.copy(raw, &body, changes)?;
         let alone = Decoded::new(&body, Transfer::QuotedPrintable);
         assert_eq!(String::from_utf8_lossy(&copy.bytes), String::from_utf8_lossy(&alone.bytes));
         assert_eq!(apply(&home.bytes, &of_text), *copy.bytes);
