@@ -16,6 +16,14 @@ pub(super) fn is_readable(part: &MessagePart<'_>, body: &[u8], transfer: Transfe
     (!is_as_it_stands || looks_like_text(body)) && is_known(charset, body, transfer)
 }
 
+/// Whether the header of a part says whether it can be read, whatever stands in its body.
+pub(super) fn is_by_header(part: &MessagePart<'_>, transfer: Transfer, charset: &str) -> bool {
+    let is_named = transfer != Transfer::Identity || names_no_encoding(part);
+    let label = charset.trim();
+    let is_known = || Encoding::for_label(label.as_bytes()).is_some_and(|encoding| encoding != REPLACEMENT);
+    is_named && (label.is_empty() || is_known())
+}
+
 /// Whether a part has no transfer encoding, or one of those that change nothing. Senders write them in many
 /// ways: `8bit+`, `7-bit`, or a character set in their place.
 fn names_no_encoding(part: &MessagePart<'_>) -> bool {

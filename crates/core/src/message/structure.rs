@@ -2,6 +2,8 @@
 //!
 //! `readings` finds further structures in the same bytes, made of the same leaves.
 
+mod edited;
+
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -9,7 +11,7 @@ use mail_parser::{Encoding, HeaderForm, HeaderName, Message, MessageParser, Mess
 use memchr::memmem::Finder;
 
 use super::header::fields;
-use super::transfer::{Decoded, Edit, Transfer};
+use super::transfer::{Decoded, Transfer};
 use super::{readable, readings};
 
 /// The deepest nesting of multiparts and messages that is read. Real mail stays below ten.
@@ -28,6 +30,8 @@ pub struct Structure {
     pub bodies_elsewhere: Vec<BodyElsewhere>,
     /// What could not be read.
     pub trouble: Option<Trouble>,
+    /// Whether there are other readings of the same bytes, some of whose leaves may be among these.
+    has_other_readings: bool,
 }
 
 /// The header block of the message or of a message within it.
@@ -73,6 +77,8 @@ pub struct Leaf {
     pub shown: Shown,
     /// Whether it is a text whose encoding nobody knows, so that nobody can say what is in it.
     pub is_unreadable: bool,
+    /// Whether its header alone says what it is, but for armour ([`Protection::PgpArmour`]).
+    is_by_header: bool,
 }
 
 /// As what the reader of a message sees a part of it.
@@ -183,7 +189,9 @@ impl Structure {
         // header.
         let has_no_body = |leaf: &&mut Leaf| leaf.body.start >= raw.len() && !raw.ends_with(b"\r\n\r\n");
         structure.leaves.iter_mut().filter(has_no_body).for_each(|leaf| leaf.shown = Shown::Elsewhere);
-        for reading in readings::of(&typed_twice(&message), raw) {
+        let typed_twice = typed_twice(&message);
+        structure.has_other_readings = !typed_twice.is_empty();
+        for reading in readings::of(&typed_twice, raw) {
             if let Some(other) = PARSER.parse(&reading.raw) {
                 let other = Structure::of(&other, &reading.raw);
                 structure.add(other.leaves.into_iter().map(|leaf| reading.placed(leaf)));
@@ -258,40 +266,6 @@ impl Structure {
         structure
     }
 
-    /// Whether `other` is this structure, moved by edits of the bytes: the same parts are taken for the same.
-    pub fn is_same_after(&self, edits: &[Edit], other: &Structure) -> bool {
-        // What is put in where a part starts or ends belongs to it.
-        let shift = |before: &dyn Fn(&Edit) -> bool| {
-            let before = edits.iter().filter(|edit| before(edit));
-            before.map(|edit| edit.with.len() as isize - edit.range.len() as isize).sum::<isize>()
-        };
-        let start = |at: usize| {
-            at.saturating_add_signed(shift(&|edit| edit.range.start < at && edit.range.end <= at))
-        };
-        let end = |at: usize| at.saturating_add_signed(shift(&|edit| edit.range.end <= at));
-        let is_same = |known: &Leaf, other: &Leaf| {
-            let body = start(known.body.start)..end(known.body.end);
-            other.body == body
-                && other.number == known.number
-                && other.content == known.content
-                && other.transfer == known.transfer
-                && other.charset == known.charset
-                && other.base == known.base
-                && other.protection == known.protection
-                && other.is_unreadable == known.is_unreadable
-        };
-        let moved = |block: &HeaderBlock| HeaderBlock { start: start(block.start), ..block.clone() };
-        let moved_body = |body: &BodyElsewhere| {
-            let field = start(body.field.start)..start(body.field.end);
-            BodyElsewhere { field, ..body.clone() }
-        };
-        self.trouble == other.trouble
-            && self.leaves.len() == other.leaves.len()
-            && self.leaves.iter().zip(&other.leaves).all(|(known, other)| is_same(known, other))
-            && self.header_blocks.iter().map(moved).eq(other.header_blocks.iter().cloned())
-            && self.bodies_elsewhere.iter().map(moved_body).eq(other.bodies_elsewhere.iter().cloned())
-    }
-
     /// The first protection found, if any part is protected.
     pub fn protection(&self) -> Option<Protection> {
         self.leaves.iter().find_map(|leaf| leaf.protection)
@@ -342,7 +316,17 @@ fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Pr
     let shown = Shown::Elsewhere;
     let is_unreadable = is_text(part, content) && !readable::is_readable(part, text, transfer, &charset);
     let base = base_of(part);
-    Leaf { number, content, body, transfer, charset, base, protection, shown, is_unreadable }
+    let is_by_header = is_by_header(part, content) && readable::is_by_header(part, transfer, &charset);
+    Leaf { number, content, body, transfer, charset, base, protection, shown, is_unreadable, is_by_header }
+}
+
+/// Whether the header of a part says that it is this content, whatever stands in its body.
+fn is_by_header(part: &MessagePart<'_>, content: Content) -> bool {
+    match content {
+        Content::Html => part.is_content_type("text", "html"),
+        Content::Text => part.is_content_type("text", "plain") && !names_markup(part),
+        Content::File | Content::Style | Content::Message | Content::Calendar | Content::Other => false,
+    }
 }
 
 /// Whether a part holds text for its reader.
@@ -565,14 +549,16 @@ fn transfer_of(part: &MessagePart<'_>) -> Transfer {
     }
 }
 
+/// What armour begins with, in a line of its own.
+const ARMOUR: &[u8] = b"-----BEGIN PGP ";
+
 /// Whether a part is a text in PGP armour (RFC 9580 section 6.2): a line of a plain text opens it, or the
 /// very start of markup does. A line within markup protects nothing, for whoever sends trackers could put one
 /// there.
 fn is_armoured(content: Content, body: &[u8], transfer: Transfer) -> bool {
-    const START: &[u8] = b"-----BEGIN PGP ";
-    static ARMOUR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(START));
+    static FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(ARMOUR));
     let opens = |text: &[u8]| {
-        ARMOUR.find_iter(text).any(|at| at == 0 || text.get(at.wrapping_sub(1)) == Some(&b'\n'))
+        FINDER.find_iter(text).any(|at| at == 0 || text.get(at.wrapping_sub(1)) == Some(&b'\n'))
     };
     match (content, transfer) {
         (Content::Text, Transfer::Base64 | Transfer::Uuencode | Transfer::Yenc) => {
@@ -580,7 +566,7 @@ fn is_armoured(content: Content, body: &[u8], transfer: Transfer) -> bool {
         }
         // What armour is made of stands for itself in quoted-printable.
         (Content::Text, Transfer::Identity | Transfer::QuotedPrintable) => opens(body),
-        (Content::Html, _) => body.trim_ascii_start().starts_with(START),
+        (Content::Html, _) => body.trim_ascii_start().starts_with(ARMOUR),
         (Content::File | Content::Style | Content::Message | Content::Calendar | Content::Other, _) => false,
     }
 }

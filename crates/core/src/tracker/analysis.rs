@@ -12,11 +12,11 @@ use super::allowed::Allowed;
 use super::calendar;
 use super::campaign::{Key, Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
-use super::catalogue::{Catalogue, Vendor};
+use super::catalogue::{Catalogue, Start, Vendor};
 use super::copies::{self, Copies, Question};
 use super::judge::{self, Weighed};
 use super::lists::Lists;
-use super::personal::{self, Remedy};
+use super::personal::{self, Remedies, Remedy};
 use super::plain;
 use super::recipient::Traces;
 use super::scan::trail::Trail;
@@ -98,7 +98,7 @@ pub struct Sighting {
     pub(super) place: Position,
     edit: Option<Edit>,
     /// What would leave it working without telling readers apart.
-    remedies: Vec<(Remedy, Edit)>,
+    remedies: Remedies,
     /// Where its address can be swapped for another one.
     slot: Option<Slot>,
 }
@@ -138,7 +138,7 @@ impl Sighting {
 
     /// The edit of this remedy, where it helps here.
     pub fn remedy(&self, remedy: Remedy) -> Option<&Edit> {
-        self.remedies.iter().find(|(known, _)| *known == remedy).map(|(_, edit)| edit)
+        self.remedies.of(remedy)
     }
 
     /// Whether another address can stand in the place of its own.
@@ -177,7 +177,7 @@ pub(super) fn sighting_of(place: &Place<'_>, leaf: &Leaf, position: Position) ->
         part: leaf.number,
         place: position,
         edit,
-        remedies: Vec::new(),
+        remedies: Remedies::default(),
         slot: None,
     }
 }
@@ -393,7 +393,7 @@ impl Detector {
         self.judged(text, places, position, leaf, reading, analysis);
         for sighting in analysis.sightings.iter_mut().skip(found) {
             sighting.slot = sighting.slot.take().map(Slot::in_plain_text);
-            for (_, edit) in &mut sighting.remedies {
+            for edit in sighting.remedies.edits_mut() {
                 edit.with = decoded(&edit.with).into_owned().into_bytes();
             }
         }
@@ -429,7 +429,7 @@ impl Detector {
                 self.judged(piece.text(), places, position, leaf, reading, analysis);
                 for sighting in analysis.sightings.iter_mut().skip(found) {
                     sighting.carrier = Carrier::Calendar;
-                    sighting.remedies.clear();
+                    sighting.remedies = Remedies::default();
                     sighting.slot = None;
                     sighting.edit = sighting.edit.take().map(|edit| piece.to_text(edit));
                 }
@@ -493,17 +493,18 @@ impl Detector {
                 part: leaf.number,
                 place: position,
                 edit: edit_of(text, place),
-                remedies: Vec::new(),
+                remedies: Remedies::default(),
                 slot: None,
             });
             analysis.sightings.extend(sightings);
             return (found, Vec::new());
         }
         crate::faults::point("judge");
+        let mut last = Start::default();
         let weighed: Vec<Weighed> = found
             .places
             .iter_mut()
-            .map(|place| judge::weigh(self, place, reading.inquiry, &reading.traces))
+            .map(|place| judge::weigh(self, place, reading.inquiry, &reading.traces, &mut last))
             .collect();
         let by_themselves = found.places.iter().map(|place| place.signals).collect();
         judge::judge(text, &mut found, reading.inquiry.extent);
@@ -525,7 +526,7 @@ impl Detector {
                     let straight = weighed.link.as_ref().and_then(|facts| facts.straight.as_deref());
                     straight.map(|end| personal::unwrapped(place, end)).unwrap_or_default()
                 }
-                _ => Vec::new(),
+                _ => Remedies::default(),
             };
             let slot = match verdict {
                 Verdict::Tracker | Verdict::Personal => Slot::of(text, place),

@@ -1,5 +1,7 @@
 //! Who reports opens, by the shape of the address.
 
+mod start;
+
 use std::collections::BTreeMap;
 
 use regex_automata::meta::{BuildError, Regex};
@@ -9,6 +11,8 @@ use regex_syntax::hir::{Dot, Hir, HirKind, Look, Repetition};
 use serde::Deserialize;
 
 use super::class::Words;
+pub use start::Start;
+use start::Steps;
 
 /// The catalogue that comes with the program.
 const SHIPPED: &str = include_str!("catalogue.toml");
@@ -35,6 +39,8 @@ struct Patterns {
     vendors: Vec<u16>,
     /// Those that match at the start of an address, which are most: it shows soon that none of them does.
     at_start: Set,
+    /// How far those look into an address, where that is asked for.
+    steps: Option<Steps>,
     /// Those that match anywhere, and hold a text that must be there for that: `texts` are those.
     anywhere: Set,
     texts: Words,
@@ -113,29 +119,34 @@ impl Catalogue {
         let open = Patterns::new(entries.iter().map(|entry| entry.open.as_slice()))?;
         let image = Patterns::new(entries.iter().map(|entry| entry.image.as_slice()))?;
         let pictures = Patterns::new(entries.iter().map(|entry| entry.pictures.as_slice()))?;
-        let link = Patterns::new(entries.iter().map(|entry| entry.link.as_slice()))?;
+        let link = Patterns::new(entries.iter().map(|entry| entry.link.as_slice()))?.followed();
         let (vendors, identifying) = entries.into_iter().map(|entry| (entry.name, entry.identifying)).unzip();
         Ok(Catalogue { vendors, open, image, pictures, link, identifying })
     }
 
     /// The vendor whose open reports go to such addresses. `url` is `host/path?query`.
     pub fn open(&self, url: &str) -> Option<Vendor> {
-        self.open.find(url)
+        self.open.find(url, &mut Start::default())
     }
 
     /// The vendor that serves visible pictures under an address for each recipient.
     pub fn image(&self, url: &str) -> Option<Vendor> {
-        self.image.find(url)
+        self.image.find(url, &mut Start::default())
     }
 
     /// The service that keeps pictures under such addresses, the same for every reader.
     pub fn pictures(&self, url: &str) -> Option<Vendor> {
-        self.pictures.find(url)
+        self.pictures.find(url, &mut Start::default())
     }
 
     /// The vendor through which links with such addresses lead.
     pub fn link(&self, url: &str) -> Option<Vendor> {
-        self.link.find(url)
+        self.link.find(url, &mut Start::default())
+    }
+
+    /// The same, where the address may begin as one before it did: in one text, most links do.
+    pub fn link_after(&self, url: &str, last: &mut Start) -> Option<Vendor> {
+        self.link.find(url, last)
     }
 
     /// The parameters of a vendor's pictures that identify the reader.
@@ -190,6 +201,7 @@ impl Patterns {
         let (anywhere, at_start) =
             (0..written.len()).partition(|place| texts.get(*place).is_some_and(Option::is_some));
         Ok(Patterns {
+            steps: None,
             at_start: Set::of(&written, at_start).map_err(CatalogueError::Size)?,
             anywhere: Set::of(&written, anywhere).map_err(CatalogueError::Size)?,
             texts: Words::of(texts.iter().flatten().map(Vec::as_slice)),
@@ -198,8 +210,18 @@ impl Patterns {
         })
     }
 
-    fn find(&self, url: &str) -> Option<Vendor> {
-        let at_start = self.at_start.first(url);
+    /// The same, which say how far they look into an address: worth its memory where many addresses begin alike.
+    fn followed(self) -> Patterns {
+        let steps = Steps::of(&chosen(&self.written, &self.at_start.places));
+        Patterns { steps, ..self }
+    }
+
+    fn find(&self, url: &str, last: &mut Start) -> Option<Vendor> {
+        let at_start = last.decided(url).unwrap_or_else(|| {
+            let first = self.at_start.first(url);
+            last.note(first, || self.steps.as_ref()?.decide(url));
+            first
+        });
         let may_be_anywhere = self.texts.stand_in(url);
         let anywhere = may_be_anywhere.then(|| self.anywhere.first(url)).flatten();
         let first = at_start.into_iter().chain(anywhere).min()?;
@@ -209,8 +231,7 @@ impl Patterns {
 
 impl Set {
     fn of(written: &[String], places: Vec<usize>) -> Result<Set, Box<BuildError>> {
-        let patterns: Vec<&String> = places.iter().filter_map(|place| written.get(*place)).collect();
-        Ok(Set { all: compiled(&patterns)?, places })
+        Ok(Set { all: compiled(&chosen(written, &places))?, places })
     }
 
     /// The place of the first one that matches.
@@ -220,9 +241,22 @@ impl Set {
     }
 }
 
-/// Makes patterns ready. Each is looked for from the start of an address: then the first one that matches is found,
-/// wherever the others do.
+/// Patterns at these places.
+fn chosen<'w>(written: &'w [String], places: &[usize]) -> Vec<&'w String> {
+    places.iter().filter_map(|place| written.get(*place)).collect()
+}
+
+/// Makes patterns ready.
 fn compiled(patterns: &[&String]) -> Result<Regex, Box<BuildError>> {
+    Regex::builder()
+        .configure(Regex::config().nfa_size_limit(Some(PATTERN_BYTES)).utf8_empty(false))
+        .build_many_from_hir(&from_start(patterns))
+        .map_err(Box::new)
+}
+
+/// Patterns as they are looked for from the start of an address: then the first one that matches is found, wherever the
+/// others do.
+fn from_start(patterns: &[&String]) -> Vec<Hir> {
     let anything = Repetition { min: 0, max: None, greedy: false, sub: Box::new(Hir::dot(Dot::AnyByte)) };
     let from_start = patterns.iter().filter_map(|pattern| {
         // Those that are none have been turned away.
@@ -230,10 +264,7 @@ fn compiled(patterns: &[&String]) -> Result<Regex, Box<BuildError>> {
         let before = if holds_at_start(pattern) { Hir::empty() } else { Hir::repetition(anything.clone()) };
         Some(Hir::concat(vec![before, written]))
     });
-    Regex::builder()
-        .configure(Regex::config().nfa_size_limit(Some(PATTERN_BYTES)).utf8_empty(false))
-        .build_many_from_hir(&from_start.collect::<Vec<Hir>>())
-        .map_err(Box::new)
+    from_start.collect()
 }
 
 fn parsed(pattern: &str, in_any_case: bool) -> Result<Hir, Box<regex_syntax::Error>> {
@@ -373,13 +404,43 @@ mod tests {
             let (catalogue, each) = &*CATALOGUE;
             for (patterns, each) in sets(catalogue).into_iter().zip(each) {
                 let first = each.iter().position(|pattern| pattern.is_match(url.as_bytes()));
-                prop_assert_eq!(patterns.find(&url), first.map(|place| Vendor(patterns.vendors[place])));
+                let first = first.map(|place| Vendor(patterns.vendors[place]));
+                let mut last = Start::default();
+                for _ in 0..3 {
+                    prop_assert_eq!(patterns.find(&url, &mut last), first);
+                }
+                // The same for one that goes on otherwise, or begins so.
+                let half = pieces[..pieces.len() / 2].concat();
+                let turned: String = pieces.iter().rev().copied().collect();
+                for other in [format!("{url}{}", pieces[0]), format!("{half}{turned}"), half, turned] {
+                    let wanted = patterns.find(&other, &mut Start::default());
+                    prop_assert_eq!(patterns.find(&other, &mut last), wanted, "{} {}", url, other);
+                }
             }
         }
     }
 
     fn sets(catalogue: &Catalogue) -> [&Patterns; 4] {
         [&catalogue.open, &catalogue.image, &catalogue.pictures, &catalogue.link]
+    }
+
+    #[test]
+    fn what_is_decided_by_a_beginning_is_not_decided_again() {
+        let catalogue = Catalogue::shipped();
+        for (url, beginning) in [
+            ("u77.ct.shop.example/ls/click?upn=u001.abc", Some("u77.ct.shop.example/ls/click?up")),
+            ("click.shop.example/c/Zk3Qw9Xv/0001", Some("click.shop.example/c/Z")),
+            ("shop.example", None),
+        ] {
+            assert_eq!(catalogue.link.steps.as_ref().unwrap().decide(url), beginning, "{url}");
+            let mut last = Start::default();
+            let vendor = catalogue.link_after(url, &mut last);
+            assert_eq!(last.decided(url), None, "of the first one nothing is noted");
+            assert_eq!(catalogue.link_after(url, &mut last), vendor);
+            assert_eq!(last.decided(&format!("{url}/other")).is_some(), beginning.is_some(), "{url}");
+            assert_eq!(catalogue.link_after(url, &mut last), vendor);
+            assert_eq!(last.decided("a.example/"), None);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use super::analysis::{Analysis, Detector, Inquiry, Position, Reading, Sighting, sighting_of};
 use super::carrier::Axis;
+use super::catalogue::Start;
 use super::judge;
 use super::scan::trail::{Stretch, Trail};
 use super::scan::{Extent, Found, Links, Place};
@@ -14,7 +15,7 @@ use super::signal::Verdict;
 use crate::message::charset::Charset;
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
-use crate::message::{Content, Leaf, Structure, Text};
+use crate::message::{Content, Leaf, Text};
 
 /// What is found in a message after edits.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Detector {
             return None;
         }
         let of_leaves = each_within(edits, leaves)?;
-        if !layer.structure.is_same_after(edits, &Structure::read(edited)) {
+        if !layer.structure.is_same_in(&layer.bytes, edits, edited) {
             return None;
         }
         let reading = Reading::of(inquiry);
@@ -112,7 +113,13 @@ impl Detector {
             match stretch {
                 Stretch::Passed(passed) => places.append(&mut passed.places),
                 Stretch::Read(read) => places.extend(read.found.places.drain(..).map(|mut place| {
-                    let _ = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
+                    let _ = judge::weigh(
+                        self,
+                        &mut place,
+                        reading.inquiry,
+                        &reading.traces,
+                        &mut Start::default(),
+                    );
                     place
                 })),
             }
@@ -168,7 +175,7 @@ mod tests {
         assert_eq!((bodies.count(), analysis.layers[0].structure.leaves.len()), (1, 2));
         let edits = [Edit::replace(start..start + kind.len() + pixel.len(), kind.as_bytes())];
         let edited = apply(raw.as_bytes(), &edits);
-        assert!(analysis.layers[0].structure.is_same_after(&edits, &Structure::read(&edited)));
+        assert!(analysis.layers[0].structure.is_same_in(raw.as_bytes(), &edits, &edited));
         assert!(detector.difference(&analysis, &edits, &edited, &inquiry).is_none());
     }
 

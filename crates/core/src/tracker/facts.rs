@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::catalogue::{Catalogue, Vendor};
+use super::catalogue::{Catalogue, Start, Vendor};
 use super::class::Class;
 use super::link;
 use super::personal::attribute_value;
@@ -35,6 +35,11 @@ impl Facts {
     /// Reads the address of a link.
     pub fn of(url: &Url<'_>, catalogue: &Catalogue) -> Facts {
         Facts::with(catalogue.link(url.as_str()), url)
+    }
+
+    /// The same, where the address may begin as one before it did.
+    fn after(url: &Url<'_>, catalogue: &Catalogue, last: &mut Start) -> Facts {
+        Facts::with(catalogue.link_after(url.as_str(), last), url)
     }
 
     fn with(vendor: Option<Vendor>, url: &Url<'_>) -> Facts {
@@ -75,12 +80,9 @@ impl Known {
 
     /// What is known of the address of a copy that has this token where another copy differed ([`differing_token`]).
     /// `None` where all of the address must be read.
-    pub fn with_token(&self, token: &str) -> Option<Known> {
+    pub fn with_token(&self, token: &str, last: &mut LastToken) -> Option<Known> {
         let (Known::All(facts) | Known::AllButVendor(facts)) = self;
-        let says_nothing = is_silent_token(token.as_bytes())
-            && link::is_like_a_token(token.as_bytes())
-            && !link::offers_a_choice(token);
-        says_nothing.then(|| Known::AllButVendor(Arc::clone(facts)))
+        last.is_silent(token).then(|| Known::AllButVendor(Arc::clone(facts)))
     }
 
     /// About how many bytes it takes.
@@ -89,16 +91,41 @@ impl Known {
         size_of::<Facts>() + facts.straight.as_ref().map_or(0, Vec::len)
     }
 
-    /// What the address says, as far as that is not known.
-    pub fn complete(known: Option<&Known>, url: &Url<'_>, catalogue: &Catalogue) -> Arc<Facts> {
+    /// What the address says, as far as that is not known. `last` is how one before it began.
+    pub fn complete(
+        known: Option<&Known>,
+        url: &Url<'_>,
+        catalogue: &Catalogue,
+        last: &mut Start,
+    ) -> Arc<Facts> {
         match known {
             Some(Known::All(facts)) => Arc::clone(facts),
             Some(Known::AllButVendor(facts)) => {
-                let vendor = catalogue.link(url.as_str());
+                let vendor = catalogue.link_after(url.as_str(), last);
                 if vendor == facts.vendor { Arc::clone(facts) } else { Arc::new(Facts::with(vendor, url)) }
             }
-            None => Arc::new(Facts::of(url, catalogue)),
+            None => Arc::new(Facts::after(url, catalogue, last)),
         }
+    }
+}
+
+/// The last token of a copy that was looked into: most of its links have the same one.
+#[derive(Debug, Default)]
+pub struct LastToken {
+    token: Option<String>,
+    is_silent: bool,
+}
+
+impl LastToken {
+    /// Whether a token says nothing but that it is one.
+    fn is_silent(&mut self, token: &str) -> bool {
+        if self.token.as_deref() != Some(token) {
+            self.is_silent = is_silent_token(token.as_bytes())
+                && link::is_like_a_token(token.as_bytes())
+                && !link::offers_a_choice(token);
+            self.token = Some(token.to_owned());
+        }
+        self.is_silent
     }
 }
 
@@ -301,7 +328,7 @@ mod tests {
     fn copied(one: &str, other: &str) -> Option<Facts> {
         let known = Known::All(Arc::new(Facts::of(&read(one), &CATALOGUE)));
         let known = known.of_copy(&read(one), &read(other))?;
-        Some(Facts::clone(&Known::complete(Some(&known), &read(other), &CATALOGUE)))
+        Some(Facts::clone(&Known::complete(Some(&known), &read(other), &CATALOGUE, &mut Start::default())))
     }
 
     /// The address of a third copy, which has this token where another one differs from the first, and what is known of
@@ -316,7 +343,12 @@ mod tests {
         third.replace_range(differs.clone(), token);
         let third = format!("https://{third}");
         let url = read(&third);
-        let known = Known::complete(Some(&known.with_token(token)?), &url, &CATALOGUE);
+        let known = Known::complete(
+            Some(&known.with_token(token, &mut LastToken::default())?),
+            &url,
+            &CATALOGUE,
+            &mut Start::default(),
+        );
         assert_eq!(read(one).with_token(&third, &differs), Some(url.clone()));
         assert!(link::may_track(third.as_bytes()) && !link::offers_a_choice(url.tail()), "{third}");
         Some((third, Facts::clone(&known)))

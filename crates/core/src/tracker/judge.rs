@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::analysis::{Detector, Inquiry};
 use super::campaign::Seen;
 use super::carrier::Carrier;
-use super::catalogue::Vendor;
+use super::catalogue::{Start, Vendor};
 use super::facts::{Facts, Known};
 use super::recipient::Traces;
 use super::scan::{Extent, Found, Place, PlainPicture};
@@ -32,10 +32,16 @@ pub struct Weighed {
     pub link: Option<Arc<Facts>>,
 }
 
-/// Adds what the address says to what its surroundings say.
-pub fn weigh(detector: &Detector, place: &mut Place<'_>, inquiry: &Inquiry<'_>, traces: &Traces) -> Weighed {
+/// Adds what the address says to what its surroundings say. `last` is how the address of a link before it began.
+pub fn weigh(
+    detector: &Detector,
+    place: &mut Place<'_>,
+    inquiry: &Inquiry<'_>,
+    traces: &Traces,
+    last: &mut Start,
+) -> Weighed {
     if place.carrier == Carrier::Anchor {
-        return weigh_link(detector, place, traces);
+        return weigh_link(detector, place, traces, last);
     }
     let catalogue = &detector.catalogue;
     let unseen = place.is_unseen();
@@ -101,11 +107,11 @@ pub fn weigh(detector: &Detector, place: &mut Place<'_>, inquiry: &Inquiry<'_>, 
     Weighed { vendor: vendor.or(personal), seen, link: None }
 }
 
-fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &Traces) -> Weighed {
+fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &Traces, last: &mut Start) -> Weighed {
     if place.signals.has(Signal::Choice) {
         return Weighed::default();
     }
-    let facts = facts_of(detector, place);
+    let facts = facts_of(detector, place, last);
     if !facts.speak() {
         return Weighed::default();
     }
@@ -122,8 +128,8 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &Traces) -> We
 }
 
 /// What the address of a link says; kept with the place.
-fn facts_of(detector: &Detector, place: &mut Place<'_>) -> Arc<Facts> {
-    let facts = Known::complete(place.link.as_ref(), &place.url, &detector.catalogue);
+fn facts_of(detector: &Detector, place: &mut Place<'_>, last: &mut Start) -> Arc<Facts> {
+    let facts = Known::complete(place.link.as_ref(), &place.url, &detector.catalogue, last);
     place.link = Some(Known::All(Arc::clone(&facts)));
     facts
 }
@@ -132,8 +138,9 @@ fn facts_of(detector: &Detector, place: &mut Place<'_>) -> Arc<Facts> {
 pub fn read_links(detector: &Detector, places: &mut [Place<'_>]) {
     let is_read =
         |place: &&mut Place<'_>| place.carrier == Carrier::Anchor && !place.signals.has(Signal::Choice);
+    let mut last = Start::default();
     for place in places.iter_mut().filter(is_read) {
-        let _ = facts_of(detector, place);
+        let _ = facts_of(detector, place, &mut last);
     }
 }
 

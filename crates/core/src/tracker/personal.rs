@@ -26,15 +26,37 @@ pub enum Remedy {
     DropParameter,
 }
 
+/// The edits of the ways that help for one place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Remedies {
+    pub(super) unwrapped: Option<Edit>,
+    pub(super) without_parameter: Option<Edit>,
+}
+
+impl Remedies {
+    /// The edit of one way, where it helps.
+    pub(super) fn of(&self, remedy: Remedy) -> Option<&Edit> {
+        match remedy {
+            Remedy::Unwrap => self.unwrapped.as_ref(),
+            Remedy::DropParameter => self.without_parameter.as_ref(),
+        }
+    }
+
+    /// All of them.
+    pub(super) fn edits_mut(&mut self) -> impl Iterator<Item = &mut Edit> {
+        self.unwrapped.iter_mut().chain(&mut self.without_parameter)
+    }
+}
+
 /// The ways that help for a picture.
-pub fn remedies(
+pub(super) fn remedies(
     detector: &Detector,
     text: &[u8],
     place: &Place<'_>,
     vendor: Option<Vendor>,
     traces: &Traces,
-) -> Vec<(Remedy, Edit)> {
-    let Some(written) = place.written.clone() else { return Vec::new() };
+) -> Remedies {
+    let Some(written) = place.written.clone() else { return Remedies::default() };
     let identifies = |url: &Url<'_>| {
         traces.stand_in(url.as_str())
             || detector.catalogue.open(url.as_str()).is_some()
@@ -43,10 +65,8 @@ pub fn remedies(
             || place.signals.has(Signal::Learnt) && token::opacity(url) == Opacity::Opaque
     };
     let helps = |address: &str| Url::read(Cow::Borrowed(address), None).is_some_and(|url| !identifies(&url));
-    let mut found = Vec::new();
-    if let Some(target) = link::target(&place.url).filter(|target| helps(target)) {
-        found.push((Remedy::Unwrap, Edit::replace(written.clone(), attribute_value(&target))));
-    }
+    let target = link::target(&place.url).filter(|target| helps(target));
+    let unwrapped = target.map(|target| Edit::replace(written.clone(), attribute_value(&target)));
     let value = text.get(written.clone()).unwrap_or_default();
     let names = vendor.map(|vendor| detector.catalogue.identifying(vendor)).unwrap_or_default();
     let goes = |name: &str, text: &str| {
@@ -54,19 +74,14 @@ pub fn remedies(
             || traces.stand_in(text)
             || token::piece_opacity(text.as_bytes()) == Opacity::Opaque
     };
-    if let Some(without) = without_parameters(value, goes)
-        && helps(&decoded(&without))
-    {
-        found.push((Remedy::DropParameter, Edit::replace(written, without)));
-    }
-    found
+    let without = without_parameters(value, goes).filter(|without| helps(&decoded(without)));
+    Remedies { unwrapped, without_parameter: without.map(|without| Edit::replace(written, without)) }
 }
 
 /// The way that helps for a link: the address it leads to, as it may stand in an attribute.
-pub fn unwrapped(place: &Place<'_>, end: &[u8]) -> Vec<(Remedy, Edit)> {
-    let written = place.written.clone();
-    let edit = written.map(|written| (Remedy::Unwrap, Edit::replace(written, end)));
-    edit.into_iter().collect()
+pub(super) fn unwrapped(place: &Place<'_>, end: &[u8]) -> Remedies {
+    let unwrapped = place.written.clone().map(|written| Edit::replace(written, end));
+    Remedies { unwrapped, without_parameter: None }
 }
 
 /// An address as it may stand in an attribute, quoted in whatever way.

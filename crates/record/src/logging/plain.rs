@@ -146,7 +146,11 @@ mod tests {
                 "arguments"
             );
             tracing::error!(
-                quoted = "a \"quote\", a \\ and an \u{e9}", lines = "a\nb", error = %source, negative = -1_i64, half = 0.5,
+                quoted = "a \"quote\", a \\ and an \u{e9}",
+                lines = "a\nb",
+                error = %source,
+                negative = -1_i64,
+                half = 0.5,
             );
             tracing::error!(error = &source as &(dyn Error + 'static), list = ?[1, 2], r#type = "a", "message");
             tracing::info!(message = "\u{1b}[31mnamed", "log.target" = "left out");

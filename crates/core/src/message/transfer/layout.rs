@@ -154,9 +154,10 @@ impl Decoded<'_> {
         self.bytes.len() + size_of_val(self.layout.marks.as_slice())
     }
 
-    /// What `body` decodes to, which differs in these changes from `raw`, the quoted-printable that was decoded here and
-    /// kept; and what the changes come to in the decoded bytes. All changes are sorted and do not overlap. `None` where all of it must be
-    /// decoded: where more than a few lines differ in more than bytes that stand for themselves.
+    /// What `body` decodes to, which differs in these changes from `raw`, the quoted-printable that was decoded here
+    /// and kept; and what the changes come to in the decoded bytes. All changes are sorted and do not overlap. `None`
+    /// where all of it must be decoded: where more than a few lines differ in more than bytes that stand for
+    /// themselves.
     pub fn copy(
         &self,
         raw: &[u8],

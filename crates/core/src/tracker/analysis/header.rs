@@ -7,7 +7,9 @@ use crate::message::Edit;
 use crate::message::header::fields;
 use crate::message::structure::HeaderBlock;
 use crate::tracker::carrier::Carrier;
+use crate::tracker::catalogue::Start;
 use crate::tracker::judge;
+use crate::tracker::personal::Remedies;
 use crate::tracker::scan::{Extent, Place, Removal};
 use crate::tracker::signal::{Signal, Signals, Verdict};
 use crate::tracker::style::Size;
@@ -57,7 +59,7 @@ impl Detector {
                 part: 0,
                 place: Position { layer: 0, leaf: None },
                 edit: Some(Edit::cut_inside(field.range.clone())),
-                remedies: Vec::new(),
+                remedies: Remedies::default(),
                 slot: None,
             };
             if let Some(name) = named(&RECEIPT_FIELDS) {
@@ -91,7 +93,8 @@ impl Detector {
                     link: None,
                 };
                 place.signals.add(Signal::NoSize);
-                let weighed = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
+                let weighed =
+                    judge::weigh(self, &mut place, reading.inquiry, &reading.traces, &mut Start::default());
                 let verdict = place.signals.verdict();
                 if verdict != Verdict::Picture || reading.inquiry.extent == Extent::EveryRequest {
                     let url = place.url.as_str().to_owned();

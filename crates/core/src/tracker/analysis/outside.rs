@@ -5,6 +5,7 @@ use super::{Analysis, Position, Reading, Sighting};
 use crate::message::transfer::Edit;
 use crate::message::{Protection, Structure};
 use crate::tracker::carrier::Carrier;
+use crate::tracker::personal::Remedies;
 use crate::tracker::scan::{Extent, Unreadable};
 use crate::tracker::signal::{Signals, Verdict};
 use crate::tracker::url::Url;
@@ -47,7 +48,7 @@ fn sighting(carrier: Carrier, place: Position, edit: Edit, protection: Option<Pr
         part: 0,
         place,
         edit: Some(edit),
-        remedies: Vec::new(),
+        remedies: Remedies::default(),
         slot: None,
     }
 }

@@ -8,6 +8,7 @@ use super::{
     decoded,
 };
 use crate::tracker::carrier::Carrier;
+use crate::tracker::facts::LastToken;
 use crate::tracker::html::Attribute;
 use crate::tracker::link;
 use crate::tracker::rare::{self, Inner, is_inline};
@@ -310,10 +311,11 @@ impl<'a> Walk<'a> {
         range: Range<usize>,
         written: Range<usize>,
         token: &Range<usize>,
+        last: &mut LastToken,
     ) -> Option<Place<'a>> {
         let Cow::Borrowed(value) = decoded(self.slice(&written)) else { return None };
         let url = other.url.with_token(value, token)?;
-        let link = other.link.as_ref()?.with_token(url.as_str().get(token.clone())?)?;
+        let link = other.link.as_ref()?.with_token(url.as_str().get(token.clone())?, last)?;
         Some(Place { range, written: Some(written), link: Some(link), ..Place::of_link(url) })
     }
 

@@ -8,13 +8,16 @@ use crate::near::Near;
 /// The changes that lead from one text to the other: ranges of the first, and what stands there in the other.
 pub(super) struct Changes<'c> {
     edits: &'c [Edit],
-    /// How much longer the text is behind each of them.
+    /// How much longer the text is behind each of them; none where all stands where it stood.
     shifts: Vec<isize>,
     near: Near,
 }
 
 impl<'c> Changes<'c> {
     pub(super) fn of(edits: &'c [Edit]) -> Changes<'c> {
+        if edits.iter().all(|edit| edit.with.len() == edit.range.len()) {
+            return Changes { edits, shifts: Vec::new(), near: Near::default() };
+        }
         let mut shift = 0isize;
         let shifts = edits.iter().map(|edit| {
             shift += edit.with.len() as isize - edit.range.len() as isize;
@@ -30,6 +33,9 @@ impl<'c> Changes<'c> {
 
     /// Where something that no change touches stands in the other text.
     pub(super) fn moved(&self, at: usize) -> usize {
+        if self.shifts.is_empty() {
+            return at;
+        }
         let before = self.ended(at);
         let shift = before.checked_sub(1).and_then(|last| self.shifts.get(last)).copied().unwrap_or(0);
         at.saturating_add_signed(shift)
@@ -37,6 +43,9 @@ impl<'c> Changes<'c> {
 
     /// Where something stands that no change touches, but for ones that lie well within it.
     pub(super) fn moved_range(&self, range: &Range<usize>) -> Range<usize> {
+        if self.shifts.is_empty() {
+            return range.clone();
+        }
         let start = self.moved(range.start);
         let end = if self.touch(range) { self.moved(range.end) } else { start + range.len() };
         start..end

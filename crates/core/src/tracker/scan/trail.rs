@@ -19,7 +19,7 @@ use super::{
 use crate::message::transfer::Edit;
 use crate::near::Near;
 use crate::tracker::carrier::Carrier;
-use crate::tracker::facts;
+use crate::tracker::facts::{self, LastToken};
 use crate::tracker::html::Tokenizer;
 use crate::tracker::link;
 use crate::tracker::signal::{Signal, Signals};
@@ -150,12 +150,13 @@ impl<'a> Walk<'a> {
         range: Range<usize>,
         moves: &Changes<'_>,
         token: Option<&OnceLock<Range<usize>>>,
+        last: &mut LastToken,
     ) -> Option<Place<'a>> {
         let known = place.written.as_ref()?;
         // Something may stand in front of what stood at its start.
         let written = moves.moved(known.start.checked_sub(1)?) + 1..moves.moved(known.end);
         if let Some(token) = token.and_then(OnceLock::get)
-            && let Some(link) = self.link_with_token(place, range.clone(), written.clone(), token)
+            && let Some(link) = self.link_with_token(place, range.clone(), written.clone(), token, last)
         {
             return Some(link);
         }
@@ -442,7 +443,7 @@ impl Trail {
     ) -> Option<Passed<'n>> {
         let of_trail = self.places.get(found.start.places..found.end.places).unwrap_or_default();
         let mut places = Vec::with_capacity(of_trail.len());
-        let mut reader = None;
+        let (mut reader, mut last) = (None, LastToken::default());
         let tokens = self.tokens.get(found.start.places..).unwrap_or_default().iter().map(Some);
         for (place, token) in of_trail.iter().zip(tokens.chain(std::iter::repeat(None))) {
             if place.carrier == Carrier::Anchor && links != Links::Note {
@@ -454,7 +455,7 @@ impl Trail {
             {
                 let reader = reader
                     .get_or_insert_with(|| Walk { base: base_of(base), ..Walk::new(new, extent, links) });
-                places.push(reader.link_of_copy(place, range, moves, token)?);
+                places.push(reader.link_of_copy(place, range, moves, token, &mut last)?);
                 continue;
             }
             places.push(Place {
