@@ -3,7 +3,10 @@
 //! Only CRLF.CRLF ends the data. A bare carriage return or line feed is never passed on: two readers that
 //! disagree about line ends are how mail is smuggled.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use memchr::memmem::Finder;
 
 /// What to do with a bare line feed or carriage return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,19 +226,19 @@ impl DataReader {
 /// How many bytes are examined together; if something is wrong with them, the following ones cost no further
 /// examination.
 const WINDOW: usize = 1024;
+/// A line that begins with a dot, behind another one.
+static DOT: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\n."));
 
 /// Returns how far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
 fn whole_lines(bytes: &[u8]) -> usize {
-    // What follows is not looked at before it is known that no dot stands before it.
-    let dot = memchr::memmem::find(bytes, b"\n.").map_or(bytes.len(), |end| end + 1);
     let mut from = 0;
-    while from < dot {
-        let mut to = (from + WINDOW).min(dot);
+    while from < bytes.len() {
+        let mut to = (from + WINDOW).min(bytes.len());
         // A line end is not split.
         if bytes.get(to - 1) == Some(&b'\r') && bytes.get(to) == Some(&b'\n') {
             to += 1;
         }
-        if to < dot && bytes.get(from..=to).is_some_and(is_plain) {
+        if bytes.get(from..=to).is_some_and(|window| is_plain(window) && DOT.find(window).is_none()) {
             from = to;
             continue;
         }
@@ -245,7 +248,7 @@ fn whole_lines(bytes: &[u8]) -> usize {
         }
         from = to;
     }
-    dot
+    bytes.len()
 }
 
 /// Returns whether all line ends in some bytes are CRLF. The last byte is only looked at for what it is to the one

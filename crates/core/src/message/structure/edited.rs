@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{ARMOUR, BodyElsewhere, Content, HeaderBlock, Leaf, Structure};
+use super::{ARMOUR, BodyElsewhere, Content, HeaderBlock, LOOKED_AT, Leaf, Structure};
 use crate::message::transfer::{Edit, Transfer};
 
 impl Structure {
@@ -21,12 +21,24 @@ impl Structure {
             return false;
         }
         let mut shift = 0isize;
+        // How far `edited` was gone through, and where the line starts that is open there.
+        let (mut at, mut line) = (0, 0);
+        let begins = |line: usize| edited.get(line..).is_some_and(|line| line.starts_with(b"--"));
         edits.iter().all(|edit| {
             let Range { start, end } = edit.range;
             let there = start.saturating_add_signed(shift);
             shift += edit.with.len() as isize - edit.range.len() as isize;
-            let leaf = self.leaves.iter().find(|leaf| leaf.body.start < start && end < leaf.body.end);
-            leaf.is_some_and(|leaf| stays_within(leaf, raw, start)) && !makes_dashes(edit, there, edited)
+            let between = edited.get(at..there).unwrap_or_default();
+            line = memchr::memrchr2(b'\r', b'\n', between).map_or(line, |end| at + end + 1);
+            let mut makes_dashes = begins(line);
+            for end in memchr::memchr2_iter(b'\r', b'\n', &edit.with) {
+                line = there + end + 1;
+                makes_dashes |= begins(line);
+            }
+            at = there + edit.with.len();
+            let leaf = self.leaves.get(self.leaves.partition_point(|leaf| leaf.body.end <= end));
+            let leaf = leaf.filter(|leaf| leaf.body.start < start);
+            !makes_dashes && leaf.is_some_and(|leaf| stays_within(leaf, raw, start))
         })
     }
 
@@ -67,7 +79,7 @@ impl Structure {
 
 /// Whether an edit that starts here leaves a leaf what it is, as far as that hangs on how its body begins.
 fn stays_within(leaf: &Leaf, raw: &[u8], start: usize) -> bool {
-    let before = raw.get(leaf.body.start..start).unwrap_or_default();
+    let before = raw.get(leaf.body.start..start.min(leaf.body.start + LOOKED_AT)).unwrap_or_default();
     leaf.is_by_header
         && leaf.protection.is_none()
         && match leaf.content {
@@ -76,14 +88,6 @@ fn stays_within(leaf: &Leaf, raw: &[u8], start: usize) -> bool {
             Content::Text => matches!(leaf.transfer, Transfer::Identity | Transfer::QuotedPrintable),
             Content::File | Content::Style | Content::Message | Content::Calendar | Content::Other => false,
         }
-}
-
-/// Whether a line begins with two dashes in which an edit lies, or that begins in it; it is at `there` now.
-fn makes_dashes(edit: &Edit, there: usize, edited: &[u8]) -> bool {
-    let begins = |line: usize| edited.get(line..).is_some_and(|line| line.starts_with(b"--"));
-    let before = edited.get(..there).unwrap_or_default();
-    let line = memchr::memrchr2(b'\r', b'\n', before).map_or(0, |end| end + 1);
-    begins(line) || memchr::memchr2_iter(b'\r', b'\n', &edit.with).any(|end| begins(there + end + 1))
 }
 
 #[cfg(test)]
