@@ -11,8 +11,10 @@ use std::time::Instant;
 use pixelward::message::transfer::encode_base64;
 use pixelward::policy::Rulebook;
 use pixelward::rewrite::downstream::{self, Esp};
+use pixelward::rewrite::{LinkOrder, Order, Targets, rewrite};
 use pixelward::sign::{Algorithm, Holders, Sender, Signers, SigningKey, broken_signatures};
 use pixelward::smtp::Reply;
+use pixelward::smtp::data::{BareNewline, DataReader};
 use pixelward::tracker::{Detector, Inquiry, Links};
 
 const PIXEL: &str = "https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6";
@@ -55,6 +57,29 @@ impl Tools {
 fn analyse(tools: &Tools, raw: &[u8]) {
     let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
     black_box(tools.detector.analyse(raw, &inquiry));
+}
+
+/// The copy of one who refused.
+fn strip(tools: &Tools, raw: &[u8]) {
+    let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
+    let raw = bytes::Bytes::copy_from_slice(raw);
+    let analysis = tools.detector.analyse(&raw, &inquiry);
+    let targets = Targets::default();
+    let order = Order { links: LinkOrder::Unwrap(&targets), ..Order::strip(inquiry) };
+    black_box(rewrite(&tools.detector, &raw, &analysis, &order)).unwrap();
+}
+
+/// The bytes of DATA, all at once: read to where they stay, and handed over from elsewhere.
+fn read_data(_: &Tools, raw: &[u8]) {
+    for bare in [BareNewline::Normalise, BareNewline::Reject] {
+        let mut reader = DataReader::new(1 << 24, bare, 0);
+        reader.room().unwrap().extend_from_slice(raw);
+        reader.take(0);
+        black_box(reader.finish());
+        let mut reader = DataReader::new(1 << 24, bare, 0);
+        reader.feed(raw);
+        black_box(reader.finish());
+    }
 }
 
 /// The first line names the recipients, the rest is the message.
@@ -146,7 +171,7 @@ fn messages() -> Vec<Kind> {
     });
     let coded =
         |encoding: &str| format!("Content-Type: text/html\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
-    let (quoted, base64) = (coded("quoted-printable"), coded("base64"));
+    let (html, quoted, base64) = (coded("8bit"), coded("quoted-printable"), coded("base64"));
     let made = |name: &str, make, work| Kind { name: name.to_owned(), make, work };
     vec![
         of("DKIM fields", "", &field, BODY, sign),
@@ -193,6 +218,20 @@ fn messages() -> Vec<Kind> {
         of("stray bytes in base64", &base64, "PGI+!\r\n", "\r\n", analyse),
         of("padding in base64", &base64, "PA==", "\r\n", analyse),
         made("recipients", recipients, analyse_for_many),
+        of("edits in one line", &html, &format!("<img src=\"{PIXEL}\" width=1 height=1>"), "\r\n", strip),
+        of("edits in lines", &html, &format!("<img src=\"{PIXEL}\" width=1 height=1>\r\n"), "", strip),
+        of("edits in quoted-printable", &quoted, &format!("<img src=3D\"{PIXEL}\"=\r\n>"), "\r\n", strip),
+        of(
+            "edits in base64",
+            &base64,
+            &encode_base64(format!("<img src=\"{PIXEL}\" width=1>").as_bytes()),
+            "\r\n",
+            strip,
+        ),
+        of("bare line feeds", "", "a\n", "\r\n.\r\n", read_data),
+        of("bare carriage returns", "", "a\r", "\r\n.\r\n", read_data),
+        of("lines that begin with dots", "", "..\r\n", ".\r\n", read_data),
+        of("lines of words", "", "words of a line\r\n", ".\r\n", read_data),
         of("addresses in a reply", "", "\"a b\"@home.example ", "", reply),
         of("open quotes in a reply", "", "\".", "@home.example", reply),
     ]

@@ -25,7 +25,7 @@ use pixelward::tracker::css::{Strings, loads, may_load};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
 
-use second_look::{Numbers, copy, edits, has_answer, is_known_copy};
+use second_look::{Numbers, are_known_copies, copy, edits, has_answer};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
 
@@ -144,7 +144,7 @@ pub fn difference(input: &[u8]) {
         has_answer(&DETECTOR, raw, &analysis, &edits, &inquiry);
         let mut numbers = Numbers::of(u64::from_le_bytes(*seed));
         for other in [apply(raw, &edits), copy(raw, &mut numbers)] {
-            is_known_copy(&DETECTOR, raw, &other, &mut numbers, &inquiry);
+            are_known_copies(&DETECTOR, raw, &other, &mut numbers, &inquiry);
         }
     }
 }

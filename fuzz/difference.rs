@@ -2,7 +2,7 @@
 //! look at an edited message (`tracker::difference`), and the look at the copies of a campaign. For the area
 //! `difference` of `areas.rs`, and for `tests/it/difference.rs`.
 
-use std::sync::LazyLock;
+use std::rc::Rc;
 
 use pixelward::message::transfer::{Edit, apply, normalise};
 use pixelward::tracker::{Analysis, Detector, Inquiry, Links, Remedy, Sighting};
@@ -128,8 +128,10 @@ pub fn has_answer(
     true
 }
 
-/// Reads what differs, where it has read another copy.
-static REMEMBERING: LazyLock<Detector> = LazyLock::new(|| Detector::default().comparing_each_copy(1 << 24));
+thread_local! {
+    /// Reads what differs, where it has read another copy. Tests beside this one have copies of their own.
+    static REMEMBERING: Rc<Detector> = Rc::new(Detector::default().comparing_each_copy(1 << 24));
+}
 
 /// Another copy of the same campaign: tokens are others, and in every other copy some are shorter or longer. In one of
 /// three, something else differs, too.
@@ -153,26 +155,70 @@ pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     }
 }
 
-/// Compares both ways to look at a copy of a message that was read and edited before, and at that copy after edits;
-/// says whether only what differs was read.
-pub fn is_known_copy(
+/// Another copy of a message: what differs in `other`, of the same length, is filled with something else.
+fn filled(raw: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+    if raw.len() != other.len() {
+        return other.to_vec();
+    }
+    let is_plain = numbers.below(4) > 0;
+    let mut another = |(known, there): (&u8, &u8)| match known == there {
+        true => *known,
+        false if is_plain => b"abcdefGHIJ0123456789"[numbers.below(20)],
+        false => b"click-baja_\"&=%/ login0"[numbers.below(23)],
+    };
+    raw.iter().zip(other).map(&mut another).collect()
+}
+
+/// How a copy was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// All of it was read.
+    No,
+    /// What differs was.
+    Like,
+    /// It was seen to be one with nothing but its blanks filled.
+    Filled,
+}
+
+/// Compares both ways to look at copies of a message that was read and edited before, and at those copies after edits:
+/// at this one, and at one that differs where another one did. Says how they were read.
+pub fn are_known_copies(
     detector: &Detector,
     raw: &[u8],
     copy: &[u8],
     numbers: &mut Numbers,
     inquiry: &Inquiry<'_>,
-) -> bool {
-    let remembering = &*REMEMBERING;
+) -> [Known; 2] {
+    let other = self::copy(raw, numbers);
+    let filled = filled(raw, &other, numbers);
+    [copy, &filled].map(|copy| of_known_copies(detector, &[raw, raw, &other, &other], copy, numbers, inquiry))
+}
+
+/// The same of a copy that comes behind these others.
+pub fn of_known_copies(
+    detector: &Detector,
+    others: &[&[u8]],
+    copy: &[u8],
+    numbers: &mut Numbers,
+    inquiry: &Inquiry<'_>,
+) -> Known {
+    let remembering = REMEMBERING.with(Rc::clone);
     remembering.forget_copies();
-    for other in [raw, raw, &self::copy(raw, numbers)] {
-        let analysis = remembering.analyse(other, inquiry);
+    // Each is edited as it would be: what is noted then is used by the next one.
+    for before in others {
+        let analysis = remembering.analyse(before, inquiry);
         let edits = emptied(&analysis);
-        remembering.difference(&analysis, &edits, &apply(other, &edits), inquiry);
+        let inquiry = Inquiry { links: Links::Ignore, ..*inquiry };
+        remembering.difference(&analysis, &edits, &apply(before, &edits), &inquiry);
     }
-    let before = remembering.copies_read();
+    let (read, filled) = (remembering.copies_read(), remembering.copies_filled());
     let analysis = remembering.analyse(copy, inquiry);
-    let is_known = remembering.copies_read() > before;
-    if is_known {
+    let is_known = match (remembering.copies_filled() > filled, remembering.copies_read() > read) {
+        (true, _) => Known::Filled,
+        (false, true) => Known::Like,
+        (false, false) => Known::No,
+    };
+    if is_known != Known::No {
         let whole = detector.analyse(copy, inquiry);
         let told = |analysis: &Analysis<'_>| {
             let Analysis { sightings, opaque_pictures, links, unreadable, seen, trouble, .. } = analysis;

@@ -1,5 +1,7 @@
 //! The text of a leaf, readable as ASCII markup, with the way back to the raw bytes.
 
+use std::ops::Range;
+
 use super::charset::{Charset, Recoded};
 use super::quoted::quoted;
 use super::structure::Leaf;
@@ -118,6 +120,31 @@ impl Original {
             Original::Plain(_) => None,
             Original::Encoded { raw, .. } => Some(raw),
         }
+    }
+
+    /// What a body, or its text, is compared with: what the text was decoded from, where that is at hand.
+    pub fn compared(&self) -> &[u8] {
+        self.raw().unwrap_or_else(|| self.bytes())
+    }
+
+    /// Where `range` of the text stands in [`Original::compared`], in bytes in whose places others may stand that are
+    /// letters, digits, hyphens and underscores. `None` where it is written otherwise.
+    pub fn free_runs(&self, range: &Range<usize>) -> Option<Vec<Range<usize>>> {
+        match self {
+            Original::Plain(_) => Some(vec![range.clone()]),
+            Original::Encoded { raw, decoded } => decoded.free_runs(raw, range),
+        }
+    }
+
+    /// The text of a leaf whose body differs from what this text was decoded from in free bytes alone, and decodes to
+    /// `text`. `None` where it is read in another way.
+    pub fn filled<'a>(&self, raw: &'a [u8], leaf: &Leaf, text: Vec<u8>) -> Option<Text<'a>> {
+        let Original::Encoded { decoded, .. } = self else { return None };
+        let is_read_alike = leaf.transfer == decoded.transfer()
+            && Charset::of(&leaf.charset, &text) == Charset::AsciiCompatible;
+        let decoded = decoded.filled(text);
+        let raw = raw.get(leaf.body.clone())?;
+        is_read_alike.then_some(Text { raw, offset: leaf.body.start, decoded, recoded: None })
     }
 
     /// The text of a leaf of the message `raw` whose body differs in these changes from what this text was decoded

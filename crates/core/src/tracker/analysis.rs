@@ -7,19 +7,20 @@ mod header;
 mod outside;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::allowed::Allowed;
 use super::calendar;
 use super::campaign::{Key, Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Start, Vendor};
+use super::copies::form::{Filled, Form, Walked};
 use super::copies::{self, Copies, Question};
 use super::judge::{self, Weighed};
 use super::lists::Lists;
 use super::personal::{self, Remedies, Remedy};
 use super::plain;
 use super::recipient::Traces;
-use super::scan::trail::Trail;
 use super::scan::{
     Extent, Found, Links, Place, Removal, Unreadable, decoded, places_of_sheet, places_with_trail,
 };
@@ -104,7 +105,7 @@ pub struct Sighting {
 }
 
 /// Which text an edit belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) layer: usize,
     /// The leaf's index; `None` for the bytes of the layer itself.
@@ -154,6 +155,31 @@ impl Sighting {
     /// Whether it is a link that reports who follows it, and that can be edited.
     pub fn is_tracked_link(&self) -> bool {
         self.axis() == Axis::Link && self.verdict == Verdict::Tracker && self.protection.is_none()
+    }
+
+    /// The same in another copy, in which nothing differs but the address.
+    pub(super) fn of_copy(&self, url: String, leaf: &Leaf, place: Position) -> Sighting {
+        let Sighting { carrier, vendor, signals, verdict, edit, remedies, slot, .. } = self;
+        Sighting {
+            carrier: *carrier,
+            url,
+            vendor: *vendor,
+            signals: *signals,
+            verdict: *verdict,
+            protection: leaf.protection,
+            part: leaf.number,
+            place,
+            edit: edit.clone(),
+            remedies: remedies.clone(),
+            slot: slot.clone(),
+        }
+    }
+
+    /// About how many bytes it takes, beside itself.
+    pub(super) fn size(&self) -> usize {
+        let edits =
+            [self.edit.as_ref(), self.remedies.of(Remedy::Unwrap), self.remedies.of(Remedy::DropParameter)];
+        self.url.len() + edits.into_iter().flatten().map(|edit| edit.with.len()).sum::<usize>()
     }
 
     /// The edit that puts another address in the place of its own. Of that, every byte must be one of an
@@ -213,7 +239,7 @@ pub(super) struct Layer<'a> {
     /// Decoded leaves of the outermost layer, kept for the rewrite.
     pub(super) texts: Vec<(usize, Text<'a>)>,
     /// What is left of reading those of them that are markup.
-    pub(super) trails: Vec<(usize, Trail)>,
+    pub(super) trails: Vec<(usize, Walked)>,
 }
 
 /// What goes along while a message is read.
@@ -285,6 +311,11 @@ impl Detector {
         self.copies.read()
     }
 
+    /// How many of those were seen to differ in tokens alone, wherever other copies did.
+    pub fn copies_filled(&self) -> u64 {
+        self.copies.filled()
+    }
+
     /// The vendors.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
@@ -341,7 +372,7 @@ impl Detector {
                 (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Borrowed(raw)) => {
                     let question = self.question(leaf, position, reading);
                     let (text, like) = match &question {
-                        Some(question) => self.copies.text_of(question, raw, leaf),
+                        Some(question) => self.copies.text_of(question, raw, leaf, &self.catalogue),
                         None => (Text::new(raw, leaf), copies::Found::NotWorthIt),
                     };
                     let asked = question.map(|question| (question, like));
@@ -420,7 +451,7 @@ impl Detector {
         leaf: &Leaf,
         reading: &Reading<'_>,
         analysis: &mut Analysis<'_>,
-    ) -> Option<Trail> {
+    ) -> Option<Walked> {
         let bytes = text.bytes();
         if leaf.content == Content::Calendar {
             for piece in calendar::pieces(bytes) {
@@ -438,11 +469,18 @@ impl Detector {
         }
         let extent = self.extent_of_walk(reading.inquiry.extent);
         let inquiry = (leaf.base.as_deref(), extent, reading.inquiry.links);
+        if let Some((_, copies::Found::Filled(form))) = &asked
+            && let Some(walked) = self.filled(form, bytes, position, leaf, reading, analysis)
+        {
+            self.copies.count_filled();
+            return Some(walked);
+        }
         let known = asked.as_ref().and_then(|(_, like)| like.read(bytes, inquiry));
         let (mut places, trail) = match (leaf.content, known) {
             (Content::Style, _) => (places_of_sheet(bytes, leaf.base.as_deref(), extent), None),
             (_, Some((found, trail))) => {
                 self.copies.count();
+                asked.iter().for_each(|(_, like)| like.show_blanks(self, leaf, inquiry));
                 (found, Some(trail))
             }
             (_, None) => {
@@ -462,7 +500,42 @@ impl Detector {
         let (found, weighed) = self.judged(bytes, places, position, leaf, reading, analysis);
         trail
             .filter(|_| leaf.content == Content::Html && reading.weighs)
-            .map(|trail| trail.with(found, &weighed))
+            .map(|trail| Walked::Alone(trail.with(found, &weighed)))
+    }
+
+    /// Finds what stands in a text that is a form with its blanks filled. `None`, and nothing noted, where it must be read
+    /// as a whole.
+    fn filled(
+        &self,
+        form: &Arc<Form>,
+        text: &[u8],
+        position: Position,
+        leaf: &Leaf,
+        reading: &Reading<'_>,
+        analysis: &mut Analysis<'_>,
+    ) -> Option<Walked> {
+        let extent = reading.inquiry.extent;
+        let inquiry = (leaf.base.as_deref(), self.extent_of_walk(extent), reading.inquiry.links);
+        let Filled { mut found, numbers, others } = form.read(text, inquiry)?;
+        let (weighed, by_themselves) = self.weighed(text, &mut found, reading);
+        analysis.links += found.links;
+        analysis.sightings.reserve(form.links().len() + found.places.len());
+        let mut links = form.links().iter().peekable();
+        let mut note_links = |before: usize, analysis: &mut Analysis<'_>| {
+            while let Some(link) = links.next_if(|link| link.number < before) {
+                let sighting = is_listed(link.signals(), extent).then(|| link.sighting(text, leaf, position));
+                analysis.note(sighting.flatten(), link.signals());
+            }
+        };
+        for ((number, place), weighed) in numbers.iter().zip(&found.places).zip(weighed) {
+            note_links(*number, analysis);
+            analysis.seen.extend(weighed.seen.clone());
+            let sighting = is_listed(place.signals, extent)
+                .then(|| self.sighting(text, place, &weighed, (position, leaf), &reading.traces));
+            analysis.note(sighting, place.signals);
+        }
+        note_links(usize::MAX, analysis);
+        Some(form.walked(&numbers, &by_themselves, others))
     }
 
     /// How much a walk over markup looks for: a list can name a plain picture too.
@@ -499,58 +572,89 @@ impl Detector {
             analysis.sightings.extend(sightings);
             return (found, Vec::new());
         }
-        crate::faults::point("judge");
-        let mut last = Start::default();
-        let weighed: Vec<Weighed> = found
-            .places
-            .iter_mut()
-            .map(|place| judge::weigh(self, place, reading.inquiry, &reading.traces, &mut last))
-            .collect();
-        let by_themselves = found.places.iter().map(|place| place.signals).collect();
-        judge::judge(text, &mut found, reading.inquiry.extent);
+        let (weighed, by_themselves) = self.weighed(text, &mut found, reading);
         analysis.links += found.links;
         let extent = reading.inquiry.extent;
-        let is_shown = |signals: Signals| extent != Extent::Trackers || signals.verdict() != Verdict::Picture;
-        analysis.sightings.reserve(found.places.iter().filter(|place| is_shown(place.signals)).count());
+        let listed = found.places.iter().filter(|place| is_listed(place.signals, extent));
+        analysis.sightings.reserve(listed.count());
         for (place, weighed) in found.places.iter().zip(weighed) {
+            let sighting = is_listed(place.signals, extent)
+                .then(|| self.sighting(text, place, &weighed, (position, leaf), &reading.traces));
             analysis.seen.extend(weighed.seen);
-            let signals = place.signals;
-            let verdict = signals.verdict();
-            if !is_shown(signals) {
-                analysis.opaque_pictures += usize::from(signals.has(Signal::OpaqueToken));
-                continue;
-            }
-            let remedies = match verdict {
-                Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
-                Verdict::Tracker if place.carrier == Carrier::Anchor => {
-                    let straight = weighed.link.as_ref().and_then(|facts| facts.straight.as_deref());
-                    straight.map(|end| personal::unwrapped(place, end)).unwrap_or_default()
-                }
-                _ => Remedies::default(),
-            };
-            let slot = match verdict {
-                Verdict::Tracker | Verdict::Personal => Slot::of(text, place),
-                Verdict::Picture => None,
-            };
-            analysis.sightings.push(Sighting {
-                carrier: place.carrier,
-                url: place.url.as_str().to_owned(),
-                vendor: weighed.vendor,
-                signals,
-                verdict,
-                protection: leaf.protection,
-                part: leaf.number,
-                place: position,
-                edit: edit_of(text, place),
-                remedies,
-                slot,
-            });
+            analysis.note(sighting, place.signals);
         }
         (found, by_themselves)
     }
+
+    /// Weighs places of one text and judges them together. Says what was learnt of each, and its signals by itself.
+    fn weighed(
+        &self,
+        text: &[u8],
+        found: &mut Found<'_>,
+        reading: &Reading<'_>,
+    ) -> (Vec<Weighed>, Vec<Signals>) {
+        crate::faults::point("judge");
+        let mut last = Start::default();
+        let weigh =
+            |place: &mut Place<'_>| judge::weigh(self, place, reading.inquiry, &reading.traces, &mut last);
+        let weighed = found.places.iter_mut().map(weigh).collect();
+        let by_themselves = found.places.iter().map(|place| place.signals).collect();
+        judge::judge(text, found, reading.inquiry.extent);
+        (weighed, by_themselves)
+    }
+
+    /// What is told of a place that was judged.
+    pub(super) fn sighting(
+        &self,
+        text: &[u8],
+        place: &Place<'_>,
+        weighed: &Weighed,
+        (position, leaf): (Position, &Leaf),
+        traces: &Traces,
+    ) -> Sighting {
+        let verdict = place.signals.verdict();
+        let remedies = match verdict {
+            Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, traces),
+            Verdict::Tracker if place.carrier == Carrier::Anchor => {
+                let straight = weighed.link.as_ref().and_then(|facts| facts.straight.as_deref());
+                straight.map(|end| personal::unwrapped(place, end)).unwrap_or_default()
+            }
+            _ => Remedies::default(),
+        };
+        let slot = match verdict {
+            Verdict::Tracker | Verdict::Personal => Slot::of(text, place),
+            Verdict::Picture => None,
+        };
+        Sighting {
+            carrier: place.carrier,
+            url: place.url.as_str().to_owned(),
+            vendor: weighed.vendor,
+            signals: place.signals,
+            verdict,
+            protection: leaf.protection,
+            part: leaf.number,
+            place: position,
+            edit: edit_of(text, place),
+            remedies,
+            slot,
+        }
+    }
+}
+
+/// Whether a place with these signals is among the sightings.
+fn is_listed(signals: Signals, extent: Extent) -> bool {
+    extent != Extent::Trackers || signals.verdict() != Verdict::Picture
 }
 
 impl Analysis<'_> {
+    /// Notes what was found of a place with these signals.
+    fn note(&mut self, sighting: Option<Sighting>, signals: Signals) {
+        match sighting {
+            Some(sighting) => self.sightings.push(sighting),
+            None => self.opaque_pictures += usize::from(signals.has(Signal::OpaqueToken)),
+        }
+    }
+
     /// How many bytes of text the message holds, decoded, with all of a message within it.
     pub fn text_bytes(&self) -> usize {
         let texts = self.layers.first().map_or(&[][..], |layer| &layer.texts);

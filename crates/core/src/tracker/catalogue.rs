@@ -3,6 +3,7 @@
 mod start;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use regex_automata::meta::{BuildError, Regex};
 use regex_automata::util::syntax;
@@ -147,6 +148,21 @@ impl Catalogue {
     /// The same, where the address may begin as one before it did: in one text, most links do.
     pub fn link_after(&self, url: &str, last: &mut Start) -> Option<Vendor> {
         self.link.find(url, last)
+    }
+
+    /// How long the beginning of a link's address is by which it is told whose the link is, whatever else stands in its
+    /// place from there to the end of `token`. Nothing that is looked for may stand in that
+    /// ([`Catalogue::may_tell_a_link_by`]). `None` where it may be told by anything else.
+    pub fn told_by(&self, url: &str, token: &Range<usize>) -> Option<usize> {
+        let Patterns { steps, texts, .. } = &self.link;
+        let beginning = steps.as_ref()?.decide(url)?;
+        let may_be_anywhere = texts.stand_in(url) || texts.may_reach_into(url.as_bytes(), token);
+        (beginning.len() <= token.end && !may_be_anywhere).then_some(beginning.len())
+    }
+
+    /// Whether whose a link is may hang on a token that stands somewhere in its address.
+    pub fn may_tell_a_link_by(&self, token: &str) -> bool {
+        self.link.texts.stand_in(token)
     }
 
     /// The parameters of a vendor's pictures that identify the reader.

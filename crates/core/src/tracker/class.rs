@@ -1,5 +1,7 @@
 //! The kinds of characters that addresses are made of, how often they change, and runs of one kind.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, packed};
 
 /// What kind of character a byte is, looked up: these loops see every address of every message.
@@ -86,13 +88,29 @@ pub(super) struct Words {
     /// Compares many bytes at once, where the processor can.
     packed: Option<packed::Searcher>,
     all: AhoCorasick,
+    words: Vec<Box<[u8]>>,
 }
 
 impl Words {
     pub(super) fn of<'w>(words: impl IntoIterator<Item = &'w [u8]> + Clone) -> Words {
         let packed = packed::Config::new().builder().extend(words.clone()).build();
-        let all = AhoCorasick::new(words).expect("a few texts are no large automaton");
-        Words { packed, all }
+        let all = AhoCorasick::new(words.clone()).expect("a few texts are no large automaton");
+        Words { packed, all, words: words.into_iter().map(Box::from).collect() }
+    }
+
+    /// Whether one of them could stand partly within `blank` of a text, and partly not, whatever token stands there.
+    pub(super) fn may_reach_into(&self, text: &[u8], blank: &Range<usize>) -> bool {
+        let may_stand = |byte: u8, at: usize| match blank.contains(&at) {
+            true => Class::of(byte).is_of_a_token(),
+            false => text.get(at).is_some_and(|known| known.to_ascii_lowercase() == byte),
+        };
+        self.words.iter().any(|word| {
+            let first = (blank.start + 1).saturating_sub(word.len());
+            (first..blank.end).any(|start| {
+                let reaches_out = start < blank.start || start + word.len() > blank.end;
+                reaches_out && word.iter().zip(start..).all(|(byte, at)| may_stand(*byte, at))
+            })
+        })
     }
 
     /// Whether one of them stands in a text, whose ASCII letters count as lower-case ones.
@@ -241,7 +259,7 @@ mod tests {
     fn a_word_is_found_wherever_it_stands_by_either_way() {
         let with = Words::of([&b"baja"[..], b"opt-out", b"unsub"]);
         assert!(Words::of([]).packed.is_none());
-        let without = Words { packed: None, all: with.all.clone() };
+        let without = Words { packed: None, all: with.all.clone(), words: with.words.clone() };
         for length in 0..600 {
             let filling = "x".repeat(length);
             for (word, is_one) in [("Baja", true), ("OPT-OUT", true), ("opt_out", false), ("unsu", false)] {

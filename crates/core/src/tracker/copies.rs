@@ -4,18 +4,23 @@
 //! Promised: what is found is what a pass over all of it finds (`scan::trail`), and memory is bounded. A text is kept
 //! only once two copies of its campaign had to be read as a whole, and is not told to anybody.
 
+pub(super) mod form;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::analysis::Detector;
 use super::campaign::Key;
+use super::catalogue::Catalogue;
 use super::scan::trail::Trail;
 use super::scan::{self, Extent, Links};
 use crate::message::text::Original;
 use crate::message::transfer::Edit;
 use crate::message::{Leaf, Text};
 use crate::same;
+use form::Form;
 
 /// Shorter texts are read about as quickly as compared, and longer ones are no campaign's.
 const LENGTHS: std::ops::RangeInclusive<usize> = 2048..=1 << 20;
@@ -35,6 +40,8 @@ const UNLIKE: u8 = 4;
 const TAGS_PER_CHANGE: usize = 4;
 /// About how many tags are read in the time that the comparison takes.
 const TAGS_PER_TEXT: usize = 64;
+/// How many copies are asked for the blanks of a model.
+const CHANCES: u8 = 4;
 /// How many bytes must be the same for two texts to be taken to go on together.
 const SAME: usize = 16;
 /// How far is looked for where they do.
@@ -61,17 +68,33 @@ pub(super) struct Model {
     text: Original,
     /// With what was found, before anything of it was weighed.
     trail: Trail,
+    /// The same with blanks, once a copy has shown them.
+    form: OnceLock<Arc<Form>>,
+    /// How many copies may still be asked for that.
+    chances: AtomicU8,
 }
 
 impl Model {
+    fn of(text: Original, trail: Trail) -> Model {
+        Model { text, trail, form: OnceLock::new(), chances: AtomicU8::new(CHANCES) }
+    }
+
+    /// About the most bytes that it takes, with its form.
     fn size(&self) -> usize {
-        self.text.size() + self.trail.size()
+        self.text.size() + self.trail.size() + self.room()
+    }
+
+    /// The most bytes that the form may take.
+    fn room(&self) -> usize {
+        2 * self.text.bytes().len()
     }
 }
 
 /// What came of looking for a model.
 #[derive(Debug)]
 pub(super) enum Found {
+    /// The text is one with its blanks filled.
+    Filled(Arc<Form>),
     /// The text is like one.
     Like(Likeness),
     /// It is like none, and may become one.
@@ -104,7 +127,25 @@ impl Found {
     ) -> Option<(scan::Found<'t>, Trail)> {
         match self {
             Found::Like(like) => like.model.trail.copy(text, &like.changes, inquiry),
-            Found::Unlike | Found::NotWorthIt => None,
+            Found::Filled(_) | Found::Unlike | Found::NotWorthIt => None,
+        }
+    }
+
+    /// Has the model become a form, if this copy of it, which was read, shows its blanks.
+    pub(super) fn show_blanks(
+        &self,
+        detector: &Detector,
+        leaf: &Leaf,
+        inquiry: (Option<&str>, Extent, Links),
+    ) {
+        let Found::Like(Likeness { model, changes }) = self else { return };
+        let is_asked = model.form.get().is_none()
+            && model
+                .chances
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok();
+        if is_asked && let Some(form) = Form::of(detector, model, changes, leaf, inquiry) {
+            let _ = model.form.set(Arc::new(form));
         }
     }
 
@@ -142,6 +183,7 @@ pub(super) struct Copies {
     /// Whether a copy is compared even if that takes longer than to read it as a whole.
     compares_each: bool,
     read: AtomicU64,
+    filled: AtomicU64,
 }
 
 impl Copies {
@@ -169,6 +211,16 @@ impl Copies {
         self.read.load(Ordering::Relaxed)
     }
 
+    /// How many of them were forms with their blanks filled.
+    pub(super) fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_filled(&self) {
+        self.count();
+        self.filled.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn count(&self) {
         self.read.fetch_add(1, Ordering::Relaxed);
     }
@@ -179,8 +231,14 @@ impl Copies {
     }
 
     /// The text of a leaf of the message `raw`, and what it is like.
-    pub(super) fn text_of<'a>(&self, question: &Question, raw: &'a [u8], leaf: &Leaf) -> (Text<'a>, Found) {
-        let (models, compares_lines) = {
+    pub(super) fn text_of<'a>(
+        &self,
+        question: &Question,
+        raw: &'a [u8],
+        leaf: &Leaf,
+        catalogue: &Catalogue,
+    ) -> (Text<'a>, Found) {
+        let (models, compares_lines, was_unlike) = {
             let mut kept = self.kept();
             let Some(part) = kept.parts.get_mut(question) else {
                 return (Text::new(raw, leaf), Found::Unlike);
@@ -192,8 +250,19 @@ impl Copies {
             }
             let compares_lines = part.refilled == 0;
             part.refilled = part.refilled.saturating_sub(1);
-            (part.models.clone(), compares_lines)
+            (part.models.clone(), compares_lines, part.unlike > 0)
         };
+        let forms = || models.iter().rev().filter_map(|model| model.form.get());
+        let filled = |form: &Arc<Form>| {
+            if was_unlike && let Some(part) = self.kept().parts.get_mut(question) {
+                part.unlike = 0;
+            }
+            Found::Filled(Arc::clone(form))
+        };
+        if let Some((form, text)) = forms().find_map(|form| Some((form, form.text_of(raw, leaf, catalogue)?)))
+        {
+            return (text, filled(form));
+        }
         let mut of_lines = models.iter().rev().filter(|_| compares_lines);
         let copy = of_lines.find_map(|model| {
             let changes = changes(model.text.raw()?, raw.get(leaf.body.clone())?, MAX_SHIFTS_OF_LINES)?;
@@ -205,7 +274,10 @@ impl Copies {
             Some((text, like)) => (text, Some(like)),
             None => {
                 let text = Text::new(raw, leaf);
-                let like = models.into_iter().rev().find_map(|model| {
+                if let Some(form) = forms().find(|form| form.is_filled_by(text.bytes(), catalogue)) {
+                    return (text, filled(form));
+                }
+                let like = models.iter().cloned().rev().find_map(|model| {
                     let changes = changes(model.text.bytes(), text.bytes(), MAX_SHIFTS)?;
                     Some(Likeness { model, changes })
                 });
@@ -236,7 +308,7 @@ impl Copies {
         if self.is_first(question, now) {
             return;
         }
-        let model = Arc::new(Model { text: text.kept(), trail: trail() });
+        let model = Arc::new(Model::of(text.kept(), trail()));
         let mut kept = self.kept();
         let Kept { parts, bytes } = &mut *kept;
         if let Some(part) = parts.get_mut(question) {
@@ -343,10 +415,14 @@ fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::message::Structure;
     use crate::message::transfer::apply;
     use crate::tracker::facts::{Facts, Known};
+
+    static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::shipped);
 
     fn lines(token: impl Fn(usize) -> String) -> Vec<u8> {
         let words = "<p>Some words of a letter, in lines that are long enough.</p>".repeat(3);
@@ -388,7 +464,7 @@ mod tests {
     /// What the text of a message is like that has nothing else.
     fn like(copies: &Copies, question: &Question, text: &[u8]) -> Found {
         let (raw, leaf) = message(text);
-        copies.text_of(question, &raw, &leaf).1
+        copies.text_of(question, &raw, &leaf, &CATALOGUE).1
     }
 
     fn keep(copies: &Copies, question: &Question, text: &[u8], trail: impl FnOnce() -> Trail) {
@@ -409,7 +485,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let text = "<p>a</p>".repeat(512).into_bytes();
-        let size = Model { text: Original::Plain(text.clone()), trail: read(&text) }.size();
+        let size = Model::of(Original::Plain(text.clone()), read(&text)).size();
         let copies = Copies::of(10 * size);
         for leaf in 0..40 {
             keep(&copies, &question(leaf), &text, || unreachable!("the first one is not kept"));
@@ -454,7 +530,7 @@ mod tests {
         let found = |name: &str| {
             let raw = letter(name);
             let leaf = Structure::read(&raw).leaves.remove(0);
-            let (text, found) = copies.text_of(&question(0), &raw, &leaf);
+            let (text, found) = copies.text_of(&question(0), &raw, &leaf, &CATALOGUE);
             copies.keep(&question(0), &text, || {
                 let read = scan::places_with_trail(text.bytes(), None, Extent::Trackers, Links::Note);
                 read.1.unwrap().with_found(&read.0)

@@ -8,8 +8,9 @@
 use super::analysis::{Analysis, Detector, Inquiry, Position, Reading, Sighting, sighting_of};
 use super::carrier::Axis;
 use super::catalogue::Start;
+use super::copies::form::Walked;
 use super::judge;
-use super::scan::trail::{Stretch, Trail};
+use super::scan::trail::Stretch;
 use super::scan::{Extent, Found, Links, Place};
 use super::signal::Verdict;
 use crate::message::charset::Charset;
@@ -71,9 +72,9 @@ impl Detector {
                 Content::Html => {
                     let known = |leaf: &usize| *leaf == index;
                     let (_, text) = layer.texts.iter().find(|(leaf, _)| known(leaf))?;
-                    let (_, trail) = layer.trails.iter().find(|(leaf, _)| known(leaf))?;
+                    let (_, walked) = layer.trails.iter().find(|(leaf, _)| known(leaf))?;
                     let position = Position { layer: 0, leaf: Some(index) };
-                    found.extend(self.found_anew(text, trail, of_leaf, leaf, position, &reading)?);
+                    found.extend(self.found_anew(text, walked, of_leaf, leaf, position, &reading)?);
                     changed.push(index);
                 }
                 // Words are not looked into, nor are files where only trackers are looked for.
@@ -94,7 +95,7 @@ impl Detector {
     fn found_anew(
         &self,
         text: &Text<'_>,
-        trail: &Trail,
+        walked: &Walked,
         edits: &[Edit],
         leaf: &Leaf,
         position: Position,
@@ -107,7 +108,8 @@ impl Detector {
         }
         let (base, extent) = (leaf.base.as_deref(), reading.inquiry.extent);
         let inquiry = (base, self.extent_of_walk(extent), Links::Ignore);
-        let mut stretches = trail.stretches(&new, &changes, inquiry)?;
+        let (trail, besides) = walked.trail();
+        let mut stretches = trail.stretches(&new, &changes, inquiry, besides)?;
         let mut places: Vec<Place<'_>> = Vec::new();
         for stretch in &mut stretches {
             match stretch {

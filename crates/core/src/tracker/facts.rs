@@ -118,7 +118,7 @@ pub struct LastToken {
 
 impl LastToken {
     /// Whether a token says nothing but that it is one.
-    fn is_silent(&mut self, token: &str) -> bool {
+    pub(super) fn is_silent(&mut self, token: &str) -> bool {
         if self.token.as_deref() != Some(token) {
             self.is_silent = is_silent_token(token.as_bytes())
                 && link::is_like_a_token(token.as_bytes())

@@ -10,7 +10,7 @@ use super::catalogue::{Start, Vendor};
 use super::facts::{Facts, Known};
 use super::recipient::Traces;
 use super::scan::{Extent, Found, Place, PlainPicture};
-use super::signal::{Signal, THRESHOLD, Verdict};
+use super::signal::{Signal, Signals, THRESHOLD, Verdict};
 use super::style::Size;
 use super::token::{self, Opacity};
 use super::url::Url;
@@ -115,16 +115,34 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &Traces, last:
     if !facts.speak() {
         return Weighed::default();
     }
-    let url = &place.url;
-    let signals = &mut place.signals;
+    let asks_for_traces = add_facts(&mut place.signals, &facts);
+    let names_reader = asks_for_traces && traces.stand_in(place.url.as_str());
+    place.signals.add_if(Signal::RecipientInUrl, names_reader);
+    Weighed { vendor: facts.vendor, seen: None, link: Some(facts) }
+}
+
+/// Adds what the address of a link says. Says whether it matters, too, whether it holds the reader's address.
+fn add_facts(signals: &mut Signals, facts: &Facts) -> bool {
     signals.add_if(Signal::VendorLink, facts.vendor.is_some());
     signals.add_if(Signal::CarriesAddress, facts.carries_address);
     signals.add_if(Signal::ClickWord, facts.is_click);
     signals.add_if(Signal::OpaqueToken, facts.is_opaque);
     // What is tracked already needs no further reason.
-    let asks_for_traces = facts.vendor.is_none() && signals.verdict() != Verdict::Tracker;
-    signals.add_if(Signal::RecipientInUrl, asks_for_traces && traces.stand_in(url.as_str()));
-    Weighed { vendor: facts.vendor, seen: None, link: Some(facts) }
+    facts.vendor.is_none() && signals.verdict() != Verdict::Tracker
+}
+
+/// Weighs a link whose address was read, whoever reads it. `None` where it matters who does.
+pub fn weigh_for_anybody(place: &mut Place<'_>) -> Option<Weighed> {
+    if place.signals.has(Signal::Choice) {
+        return Some(Weighed::default());
+    }
+    let Some(Known::All(facts)) = &place.link else { return None };
+    if !facts.speak() {
+        return Some(Weighed::default());
+    }
+    let asks_for_traces = add_facts(&mut place.signals, facts);
+    let facts = Arc::clone(facts);
+    (!asks_for_traces).then_some(Weighed { vendor: facts.vendor, seen: None, link: Some(facts) })
 }
 
 /// What the address of a link says; kept with the place.

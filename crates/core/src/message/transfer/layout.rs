@@ -154,6 +154,18 @@ impl Decoded<'_> {
         self.bytes.len() + size_of_val(self.layout.marks.as_slice())
     }
 
+    /// The same layout, of a body that decodes to `bytes` and differs in free bytes alone.
+    pub fn filled(&self, bytes: Vec<u8>) -> Decoded<'static> {
+        Decoded { bytes: Cow::Owned(bytes), transfer: self.transfer, layout: Arc::clone(&self.layout) }
+    }
+
+    /// The free bytes of quoted-printable that `text` of the decoded bytes is written in: others that stand for themselves
+    /// may stand in their places. `None` where it is not written in such bytes alone.
+    pub fn free_runs(&self, raw: &[u8], text: &Range<usize>) -> Option<Vec<Range<usize>>> {
+        let is_quoted_printable = self.transfer == Transfer::QuotedPrintable;
+        is_quoted_printable.then(|| quoted_printable::free_runs(raw, &self.layout.marks, text))?
+    }
+
     /// What `body` decodes to, which differs in these changes from `raw`, the quoted-printable that was decoded here
     /// and kept; and what the changes come to in the decoded bytes. All changes are sorted and do not overlap. `None`
     /// where all of it must be decoded: where more than a few lines differ in more than bytes that stand for

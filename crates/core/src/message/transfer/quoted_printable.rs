@@ -82,6 +82,27 @@ pub(super) fn is_of_free_runs(raw: &[u8], change: &Edit, runs: &mut Vec<Range<us
     old.len() == with.len() && bytes.all(&mut takes)
 }
 
+/// The runs of free bytes that stand for the decoded bytes at `text`; `None` where others do.
+pub(super) fn free_runs(raw: &[u8], marks: &[Mark], text: &Range<usize>) -> Option<Vec<Range<usize>>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut at = Cursor::new(raw, marks).start_of(text.start);
+    let mut left = text.len();
+    while left > 0 {
+        match Unit::at(raw, at)? {
+            Unit::Soft(length) => at += length,
+            Unit::Literal(_) if is_free(raw, at) => {
+                match runs.last_mut().filter(|run| run.end == at) {
+                    Some(run) => run.end += 1,
+                    None => runs.push(at..at + 1),
+                }
+                (at, left) = (at + 1, left - 1);
+            }
+            Unit::Literal(_) | Unit::Escape(_) => return None,
+        }
+    }
+    Some(runs)
+}
+
 /// Whether an edit puts in what is read by itself, whatever free bytes stand beside it.
 pub(super) fn is_apart(raw: &[u8], edit: &Edit) -> bool {
     let before = raw.get(..edit.range.start).unwrap_or_default();

@@ -33,7 +33,7 @@ const BEHIND_TOKEN: usize = 32;
 /// The notes of one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
-    points: Vec<Point>,
+    pub(super) points: Vec<Point>,
     /// The elements that are open at the points, one point's after the other's.
     open: Vec<Open>,
     /// Where the contents of style sheets stand, and whether each holds in some media only.
@@ -42,23 +42,23 @@ pub struct Trail {
     said: Option<Arc<Sheets>>,
     /// The places: as they were weighed by themselves, and then the links among them have no addresses, or as
     /// the pass found them.
-    places: Vec<Place<'static>>,
+    pub(super) places: Vec<Place<'static>>,
     /// The elements of plain pictures, and where their addresses stand.
-    plain: Vec<(Range<usize>, Range<usize>)>,
+    pub(super) plain: Vec<(Range<usize>, Range<usize>)>,
     /// How much was found in all of the text.
-    found: Count,
+    pub(super) found: Count,
     /// How many start tags there are.
     tags: usize,
     /// Where addresses of links start that were looked at from a place before them.
     overlooked: Vec<usize>,
     /// For each place, where its address has the token in which the one of a copy differed, once one did. Only in a
     /// trail with what its pass found.
-    tokens: Vec<OnceLock<Range<usize>>>,
+    pub(super) tokens: Vec<OnceLock<Range<usize>>>,
 }
 
 /// The state of a pass behind a token.
 #[derive(Clone, Debug)]
-struct Point {
+pub(super) struct Point {
     at: usize,
     region: Region,
     /// Which of the trail's open elements are open here.
@@ -75,15 +75,51 @@ struct Point {
 
 /// So many places, plain pictures and links.
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    places: usize,
-    plain: usize,
-    links: usize,
+pub(in crate::tracker) struct Count {
+    pub(in crate::tracker) places: usize,
+    pub(in crate::tracker) plain: usize,
+    pub(in crate::tracker) links: usize,
 }
 
 impl Count {
     fn of(found: &Found<'_>) -> Count {
         Count { places: found.places.len(), plain: found.plain.len(), links: found.links }
+    }
+}
+
+/// What is known of the places of a trail besides what it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Besides<'k> {
+    /// For each place, whether it is passed over; none where this is empty.
+    pub left_out: &'k [bool],
+    /// How they are in a text that is the same in all that the trail says but in addresses; `None` where it is that of
+    /// the trail.
+    pub weighed: Option<&'k Weighed>,
+}
+
+/// The places of a text in which a pass leaves the same trail as in another one: what is not as it is there.
+#[derive(Clone, Debug, Default)]
+pub struct Weighed {
+    /// The signals of each place as it was weighed by itself. Those of links are of no use.
+    pub signals: Vec<Signals>,
+    /// The places whose addresses are others, sorted by their numbers.
+    pub others: Vec<(usize, Place<'static>)>,
+}
+
+impl<'k> Besides<'k> {
+    fn leaves_out(&self, number: usize) -> bool {
+        self.left_out.get(number).copied().unwrap_or(false)
+    }
+
+    /// The place of this number, which is `known` in the trail, and its signals.
+    fn place<'p>(&self, number: usize, known: &'p Place<'static>) -> (&'p Place<'static>, Signals)
+    where
+        'k: 'p,
+    {
+        let Some(weighed) = self.weighed else { return (known, known.signals) };
+        let other = weighed.others.binary_search_by_key(&number, |(number, _)| *number).ok();
+        let other = other.and_then(|at| weighed.others.get(at)).map(|(_, place)| place);
+        (other.unwrap_or(known), weighed.signals.get(number).copied().unwrap_or(known.signals))
     }
 }
 
@@ -102,9 +138,9 @@ pub struct Passed<'a> {
     /// Its places, with the signals that the trail has for each.
     pub places: Vec<Place<'a>>,
     /// What was found of the trail's text before the stretch, and up to its end.
-    found: Range<Count>,
+    pub(in crate::tracker) found: Range<Count>,
     /// The points of the trail in it.
-    points: Range<usize>,
+    pub(in crate::tracker) points: Range<usize>,
 }
 
 /// What was read of a stretch.
@@ -113,7 +149,7 @@ pub struct Read<'a> {
     /// What was found.
     pub found: Found<'a>,
     /// How far was looked behind it.
-    looked: usize,
+    pub(in crate::tracker) looked: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -269,7 +305,7 @@ impl Trail {
             open: Vec::with_capacity(self.open.len()),
             ..Trail::default()
         };
-        for stretch in self.stretches(new, changes, inquiry)? {
+        for stretch in self.stretches(new, changes, inquiry, Besides::default())? {
             match stretch {
                 Stretch::Passed(passed) => {
                     for point in self.points.get(passed.points.clone()).unwrap_or_default() {
@@ -314,6 +350,7 @@ impl Trail {
         new: &'n [u8],
         changes: &[Edit],
         inquiry: (Option<&str>, Extent, Links),
+        besides: Besides<'n>,
     ) -> Option<Vec<Stretch<'n>>> {
         let (_, _, links) = inquiry;
         let moves = Changes::of(changes);
@@ -330,7 +367,7 @@ impl Trail {
         while let Some((index, start)) =
             starts.get(first).and_then(|start| Some((start.point, self.points.get(start.point)?)))
         {
-            let of = self.passed(known..start.found, met..index + 1, new, &moves, inquiry)?;
+            let of = self.passed(known..start.found, met..index + 1, new, &moves, inquiry, besides)?;
             stretches.push(Stretch::Passed(of));
             let mut walk = self.walk_from(start, new, &moves, inquiry);
             let open = self.open_at(start, &moves);
@@ -349,7 +386,7 @@ impl Trail {
             let Some((there, point)) = end else { return Some(stretches) };
             (known, met, first) = (point.found, there, meeting.last + 1);
         }
-        let of = self.passed(known..self.found, met..self.points.len(), new, &moves, inquiry)?;
+        let of = self.passed(known..self.found, met..self.points.len(), new, &moves, inquiry, besides)?;
         stretches.push(Stretch::Passed(of));
         Some(stretches)
     }
@@ -368,7 +405,7 @@ impl Trail {
 
     /// Whether a change lies within the quotes of a link's address and leaves it within them: nothing but the link
     /// hangs on what stands there.
-    fn is_within_a_link(
+    pub(super) fn is_within_a_link(
         &self,
         change: &Edit,
         place: &Near,
@@ -440,15 +477,18 @@ impl Trail {
         new: &'n [u8],
         moves: &Changes<'_>,
         (base, extent, links): (Option<&str>, Extent, Links),
+        besides: Besides<'n>,
     ) -> Option<Passed<'n>> {
         let of_trail = self.places.get(found.start.places..found.end.places).unwrap_or_default();
         let mut places = Vec::with_capacity(of_trail.len());
         let (mut reader, mut last) = (None, LastToken::default());
         let tokens = self.tokens.get(found.start.places..).unwrap_or_default().iter().map(Some);
-        for (place, token) in of_trail.iter().zip(tokens.chain(std::iter::repeat(None))) {
-            if place.carrier == Carrier::Anchor && links != Links::Note {
+        let numbered = (found.start.places..).zip(of_trail);
+        for ((number, known), token) in numbered.zip(tokens.chain(std::iter::repeat(None))) {
+            if known.carrier == Carrier::Anchor && links != Links::Note || besides.leaves_out(number) {
                 continue;
             }
+            let (place, signals) = besides.place(number, known);
             let range = moves.moved_range(&place.range);
             if let Some(written) = place.written.as_ref().filter(|_| place.carrier == Carrier::Anchor)
                 && moves.touch(&(written.start.saturating_sub(1)..written.end + 1))
@@ -465,7 +505,7 @@ impl Trail {
                 written: place.written.as_ref().map(|written| moves.moved_range(written)),
                 removal: place.removal.moved(|range| moves.moved_range(range)),
                 size: place.size,
-                signals: place.signals,
+                signals,
                 picture: place.picture.map(|start| moves.moved(start)),
                 link: place.link.clone(),
             });
