@@ -191,7 +191,8 @@ pub fn are_known_copies(
 ) -> [Known; 2] {
     let other = self::copy(raw, numbers);
     let filled = filled(raw, &other, numbers);
-    [copy, &filled].map(|copy| of_known_copies(detector, &[raw, raw, &other, &other], copy, numbers, inquiry))
+    [copy, &filled]
+        .map(|copy| of_known_copies(detector, &[raw, raw, &other, &other, &other], copy, numbers, inquiry))
 }
 
 /// The same of a copy that comes behind these others.

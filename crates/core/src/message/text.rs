@@ -44,12 +44,17 @@ impl<'a> Text<'a> {
 
     /// Edits of the message which have the effect of `edits` on the text.
     pub fn to_raw(&self, edits: Vec<Edit>) -> Vec<Edit> {
+        self.placed(self.to_body(edits))
+    }
+
+    /// Edits of the body which have that effect.
+    pub fn to_body(&self, edits: Vec<Edit>) -> Vec<Edit> {
         let edits = normalise(edits);
         let edits = match &self.recoded {
             Some(recoded) => recoded.to_bytes(edits),
             None => edits,
         };
-        self.placed(self.decoded.to_raw(self.raw, edits))
+        self.decoded.to_raw(self.raw, edits)
     }
 
     /// The same, where the text stands in the message as it is and becomes quoted-printable, as its header is to
@@ -74,7 +79,7 @@ impl<'a> Text<'a> {
     }
 
     /// Edits of the body as edits of the message.
-    fn placed(&self, mut edits: Vec<Edit>) -> Vec<Edit> {
+    pub fn placed(&self, mut edits: Vec<Edit>) -> Vec<Edit> {
         for edit in &mut edits {
             edit.range = edit.range.start + self.offset..edit.range.end + self.offset;
         }

@@ -86,7 +86,7 @@ impl Model {
 
     /// The most bytes that the form may take.
     fn room(&self) -> usize {
-        2 * self.text.bytes().len()
+        3 * self.text.bytes().len()
     }
 }
 

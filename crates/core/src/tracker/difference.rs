@@ -101,13 +101,19 @@ impl Detector {
         position: Position,
         reading: &Reading<'_>,
     ) -> Option<Vec<Sighting>> {
+        let extent = reading.inquiry.extent;
+        if let Walked::OfForm(form, weighed) = walked
+            && let Some(found) = form.found_after(edits, weighed, (leaf, position), extent)
+        {
+            return Some(found);
+        }
         let changes = text.edits_of_text(edits)?;
         let new = apply(text.bytes(), &changes);
         if Charset::of(&leaf.charset, &new) != Charset::AsciiCompatible {
             return None;
         }
-        let (base, extent) = (leaf.base.as_deref(), reading.inquiry.extent);
-        let inquiry = (base, self.extent_of_walk(extent), Links::Ignore);
+        let (base, extent_of_walk) = (leaf.base.as_deref(), self.extent_of_walk(extent));
+        let inquiry = (base, extent_of_walk, Links::Ignore);
         let (trail, besides) = walked.trail();
         let mut stretches = trail.stretches(&new, &changes, inquiry, besides)?;
         let mut places: Vec<Place<'_>> = Vec::new();
@@ -133,7 +139,13 @@ impl Detector {
         let is_listed = |place: &&Place<'_>| {
             extent == Extent::EveryRequest || place.signals.verdict() != Verdict::Picture
         };
-        Some(found.places.iter().filter(is_listed).map(|place| sighting_of(place, leaf, position)).collect())
+        let listed = found.places.iter().filter(is_listed);
+        let found: Vec<Sighting> = listed.map(|place| sighting_of(place, leaf, position)).collect();
+        if let Walked::OfForm(form, weighed) = walked {
+            let extents = (extent, extent_of_walk);
+            form.note_found_after(edits, weighed, (&changes, &new), leaf, extents, &found);
+        }
+        Some(found)
     }
 }
 

@@ -142,7 +142,13 @@ impl Layer<'_> {
             else {
                 continue;
             };
-            edits.extend(if is_quoted(index) { text.to_quoted(found) } else { text.to_raw(found) });
+            let form =
+                self.trails.iter().find(|(leaf, _)| *leaf == index).and_then(|(_, walked)| walked.form());
+            edits.extend(match form {
+                _ if is_quoted(index) => text.to_quoted(found),
+                Some(form) => text.placed(form.to_body(found, |found| text.to_body(found))),
+                None => text.to_raw(found),
+            });
         }
         normalise(edits)
     }

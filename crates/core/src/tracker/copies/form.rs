@@ -5,6 +5,8 @@
 //!
 //! Promised: the sightings of a pass over all of the copy, and its trail.
 
+mod edited;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,6 +40,10 @@ pub(in crate::tracker) struct Form {
     is_known: Vec<bool>,
     /// How far was looked behind each stretch that is read of a copy.
     looked: Vec<usize>,
+    /// Edits that copies have in common.
+    edited: edited::Kept,
+    /// The most bytes that those may take.
+    room: usize,
 }
 
 /// A link of which all is known but the token.
@@ -98,8 +104,11 @@ impl KnownLink {
     fn address(&self, text: &[u8]) -> Option<String> {
         let known = &self.sighting.url;
         let Some(TokenOfLink { in_text, in_address, .. }) = &self.token else { return Some(known.clone()) };
-        let token = std::str::from_utf8(text.get(in_text.clone())?).ok()?;
-        Some([known.get(..in_address.start)?, token, known.get(in_address.end..)?].concat())
+        let mut address = String::with_capacity(known.len());
+        address.push_str(known.get(..in_address.start)?);
+        address.push_str(std::str::from_utf8(text.get(in_text.clone())?).ok()?);
+        address.push_str(known.get(in_address.end..)?);
+        Some(address)
     }
 
     /// Whether it is still the same one's in a copy with this text, of a form that has `known`.
@@ -140,7 +149,16 @@ impl Form {
         for link in &links {
             *is_known.get_mut(link.number)? = true;
         }
-        let mut form = Form { model: Arc::clone(model), blanks, runs, links, is_known, looked: Vec::new() };
+        let mut form = Form {
+            model: Arc::clone(model),
+            blanks,
+            runs,
+            links,
+            is_known,
+            looked: Vec::new(),
+            edited: edited::Kept::default(),
+            room: 0,
+        };
         // A copy without differences shows what is read of each.
         let changes = form.changes(text);
         let stretches = form.stretches(text, &changes, inquiry)?;
@@ -152,7 +170,8 @@ impl Form {
         let is_as_known = form.model.trail.others_in(&stretches, &looked)?.is_empty();
         drop(stretches);
         form.looked = looked;
-        (is_as_known && form.size() <= form.model.room()).then_some(form)
+        form.room = form.model.room().checked_sub(form.size())?;
+        is_as_known.then_some(form)
     }
 
     /// About how many bytes it takes, the model aside.
@@ -167,7 +186,7 @@ impl Form {
     /// The text of a leaf of the message `raw`, if it is this one with its blanks filled.
     pub(super) fn text_of<'a>(&self, raw: &'a [u8], leaf: &Leaf, catalogue: &Catalogue) -> Option<Text<'a>> {
         let body = raw.get(leaf.body.clone())?;
-        if matches!(self.model.text, Original::Plain(_)) || !self.is_filled_in(body) {
+        if !self.is_encoded() || !self.is_filled_in(body) {
             return None;
         }
         let mut text = self.model.text.bytes().to_vec();
@@ -183,9 +202,12 @@ impl Form {
 
     /// Whether a text that is not compared as it is encoded is this one with its blanks filled.
     pub(super) fn is_filled_by(&self, text: &[u8], catalogue: &Catalogue) -> bool {
-        matches!(self.model.text, Original::Plain(_))
-            && self.is_filled_in(text)
-            && self.holds_tokens(text, catalogue)
+        !self.is_encoded() && self.is_filled_in(text) && self.holds_tokens(text, catalogue)
+    }
+
+    /// Whether copies are compared as they are encoded.
+    fn is_encoded(&self) -> bool {
+        matches!(self.model.text, Original::Encoded { .. })
     }
 
     /// Whether all is the same but for the blanks.
@@ -203,20 +225,22 @@ impl Form {
 
     /// Whether all blanks are filled with what changes nothing else.
     fn holds_tokens(&self, text: &[u8], catalogue: &Catalogue) -> bool {
-        let (mut last, mut seen) = (LastToken::default(), "");
-        let mut start = Start::default();
+        let (mut last, mut start) = (LastToken::default(), Start::default());
+        let mut seen: &[u8] = b"";
         let known = self.model.text.bytes();
         let are_tokens = self.blanks.iter().all(|blank| {
-            let token = text.get(blank.range.clone()).and_then(|token| std::str::from_utf8(token).ok());
-            let Some(token) = token else { return false };
+            let filled = text.get(blank.range.clone()).unwrap_or_default();
+            // Most links of a copy have the same token.
+            if blank.in_link.is_some() && filled == seen {
+                return true;
+            }
+            let Ok(token) = std::str::from_utf8(filled) else { return false };
             if blank.in_link.is_none() {
                 return token.bytes().all(|byte| Class::of(byte).is_of_a_token())
                     && !link::offers_a_choice(token);
             }
-            // Most links of a copy have the same one.
-            let is_one = token == seen || last.is_silent(token) && !catalogue.may_tell_a_link_by(token);
-            seen = if is_one { token } else { seen };
-            is_one
+            seen = filled;
+            last.is_silent(token) && !catalogue.may_tell_a_link_by(token)
         });
         are_tokens && self.links.iter().all(|link| link.is_told_alike(known, text, catalogue, &mut start))
     }
@@ -272,6 +296,11 @@ impl Form {
         Some(Filled { numbers, found: Found { places, plain, links: trail.links_counted() }, others })
     }
 
+    /// Whether the place of this number has a blank.
+    fn has_blank(&self, number: usize) -> bool {
+        self.blanks.iter().any(|blank| blank.place == number)
+    }
+
     fn is_known(&self, number: usize) -> bool {
         self.is_known.get(number).copied().unwrap_or(false)
     }
@@ -297,6 +326,14 @@ impl Form {
 }
 
 impl Walked {
+    /// The form of which the text is a copy.
+    pub(in crate::tracker) fn form(&self) -> Option<&Form> {
+        match self {
+            Walked::Alone(_) => None,
+            Walked::OfForm(form, _) => Some(form),
+        }
+    }
+
     /// The trail, and what is known besides.
     pub(in crate::tracker) fn trail(&self) -> (&Trail, Besides<'_>) {
         match self {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::changes::Changes;
 use super::trail::{Count, Read, Stretch, Trail};
 use super::{Links, Place, decoded};
 use crate::message::transfer::Edit;
@@ -60,10 +61,14 @@ impl Trail {
         let url = known.url.with_token(value, token)?;
         let start = written.end - url.as_str().len();
         let range = start + token.start..start + token.end;
-        let same = Edit::replace(range.clone(), text.get(range.clone())?);
-        let moves = super::changes::Changes::of(&[]);
-        let is_within = self.is_within_a_link(&same, &Near::default(), text, &moves, Links::Note);
-        is_within.then(|| Blank { range, place, in_link: Some(token.clone()) })
+        self.is_blank_of_link(text, &range).then(|| Blank { range, place, in_link: Some(token.clone()) })
+    }
+
+    /// Whether nothing but a link hangs on the letters, digits, hyphens and underscores that stand at `range` of `text`,
+    /// which is the one of this trail with what its pass found.
+    pub fn is_blank_of_link(&self, text: &[u8], range: &Range<usize>) -> bool {
+        let same = Edit::replace(range.clone(), text.get(range.clone()).unwrap_or_default());
+        self.is_within_a_link(&same, &Near::default(), text, &Changes::of(&[]), Links::Note)
     }
 
     /// The token around a change, in the address of any place. Nothing that means anything can begin or end in it.
@@ -156,7 +161,8 @@ fn is_alike(known: &Place<'_>, found: &Place<'_>) -> bool {
         && known.picture == found.picture
 }
 
-fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+/// Whether a range lies within another one.
+pub fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 

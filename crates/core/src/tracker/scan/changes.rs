@@ -6,7 +6,7 @@ use crate::message::transfer::Edit;
 use crate::near::Near;
 
 /// The changes that lead from one text to the other: ranges of the first, and what stands there in the other.
-pub(super) struct Changes<'c> {
+pub(in crate::tracker) struct Changes<'c> {
     edits: &'c [Edit],
     /// How much longer the text is behind each of them; none where all stands where it stood.
     shifts: Vec<isize>,
@@ -14,7 +14,7 @@ pub(super) struct Changes<'c> {
 }
 
 impl<'c> Changes<'c> {
-    pub(super) fn of(edits: &'c [Edit]) -> Changes<'c> {
+    pub(in crate::tracker) fn of(edits: &'c [Edit]) -> Changes<'c> {
         if edits.iter().all(|edit| edit.with.len() == edit.range.len()) {
             return Changes { edits, shifts: Vec::new(), near: Near::default() };
         }
@@ -32,7 +32,7 @@ impl<'c> Changes<'c> {
     }
 
     /// Where something that no change touches stands in the other text.
-    pub(super) fn moved(&self, at: usize) -> usize {
+    pub(in crate::tracker) fn moved(&self, at: usize) -> usize {
         if self.shifts.is_empty() {
             return at;
         }
@@ -42,7 +42,7 @@ impl<'c> Changes<'c> {
     }
 
     /// Where something stands that no change touches, but for ones that lie well within it.
-    pub(super) fn moved_range(&self, range: &Range<usize>) -> Range<usize> {
+    pub(in crate::tracker) fn moved_range(&self, range: &Range<usize>) -> Range<usize> {
         if self.shifts.is_empty() {
             return range.clone();
         }
@@ -52,7 +52,7 @@ impl<'c> Changes<'c> {
     }
 
     /// Whether one of them lies in `range`, or within reach of its inside.
-    pub(super) fn touch(&self, range: &Range<usize>) -> bool {
+    pub(in crate::tracker) fn touch(&self, range: &Range<usize>) -> bool {
         let before = self.ended(range.start);
         self.edits.get(before).is_some_and(|edit| edit.range.start < range.end)
     }

@@ -2,7 +2,7 @@
 
 mod attributes;
 pub mod blanks;
-mod changes;
+pub(super) mod changes;
 mod document;
 mod found;
 mod looks;
