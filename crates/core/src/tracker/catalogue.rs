@@ -401,6 +401,29 @@ mod tests {
 
     proptest! {
         #[test]
+        fn by_what_a_link_is_told_it_is_told_with_any_token(
+            before in prop::collection::vec(prop::sample::select(vec![
+                "a.example", "click.", "email.", "list-manage.com", "/", "/track/click", "/ls/click", "/c/", "?upn=",
+                "/f/a/", "&", "?akid=", "/lnk/", "/l/", "?_t=",
+            ]), 1..5),
+            tokens in prop::array::uniform2("[A-Za-z0-9]{16}|eJ[a-z]{14}|AVsAAB[a-z]{10}|[a-z]{8}akid[0-9]{4}"),
+            behind in prop::sample::select(vec!["", "/1/abc", "?to=https", "=1", "&_m=2&_e=3", "~~/AAAA/x", "?akid=4.5."]),
+        ) {
+            static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::shipped);
+            let before = before.concat();
+            let with = |token: &str| [&before, token, behind].concat();
+            let (one, token) = (with(&tokens[0]), before.len()..before.len() + tokens[0].len());
+            if let Some(told_by) = CATALOGUE.told_by(&one, &token) {
+                let telling = &tokens[0][..told_by.saturating_sub(token.start)];
+                let other = format!("{telling}{}", &tokens[1][telling.len()..]);
+                prop_assert!(
+                    CATALOGUE.may_tell_a_link_by(&other) || CATALOGUE.link(&one) == CATALOGUE.link(&with(&other)),
+                    "{} {}", one, other
+                );
+            }
+        }
+
+        #[test]
         fn what_is_found_is_the_first_pattern_that_matches(
             pieces in prop::collection::vec(prop::sample::select(vec![
                 "a.example", "click.", "t.", "list-manage.com", "/", "/track/click", "/ls/click", "?upn=", "?", "&",

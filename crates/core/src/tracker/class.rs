@@ -256,6 +256,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_word_may_reach_into_a_blank() {
+        let words = Words::of([&b"akid="[..], b"to/"]);
+        for (text, blank, may_reach) in [
+            ("a.example/xxxx=1", 10..14, true),
+            ("a.example/xxxx/1", 10..14, true),
+            ("a.example/AKxxxx=1", 12..16, true),
+            ("a.example/akxxxx?1", 12..16, false),
+            ("a.example/xxxx?1", 10..14, false),
+            ("a.example/?akid=xxxx", 16..20, false),
+        ] {
+            assert_eq!(words.may_reach_into(text.as_bytes(), &blank), may_reach, "{text}");
+        }
+    }
+
+    #[test]
     fn a_word_is_found_wherever_it_stands_by_either_way() {
         let with = Words::of([&b"baja"[..], b"opt-out", b"unsub"]);
         assert!(Words::of([]).packed.is_none());
@@ -272,6 +287,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_word_that_does_not_reach_into_a_blank_stands_before_in_or_behind_it(
+            before in "[abA/=]{0,6}",
+            token in "[abcAB-]{1,5}",
+            known in "[a-c]{5}",
+            behind in "[abA/=]{0,6}",
+        ) {
+            let words = Words::of([&b"a/b"[..], b"/ab-", b"bb=a", b"ab"]);
+            let blank = before.len()..before.len() + token.len();
+            let written = [&before, &known[..token.len()], &behind].concat();
+            let stands_apart = [&before, &token, &behind].iter().any(|text| words.stand_in(text));
+            let filled = [before.as_str(), &token, &behind].concat();
+            if !words.may_reach_into(written.as_bytes(), &blank) {
+                prop_assert_eq!(words.stand_in(&filled), stands_apart, "{}", filled);
+            }
+        }
+
         #[test]
         fn counts_in_lanes_are_counts(
             pieces in prop::collection::vec("[a-c]{0,9}|[A-C]{0,3}|[0-3]{0,5}|[-_.é]", 0..3000),

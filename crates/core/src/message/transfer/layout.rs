@@ -316,8 +316,51 @@ mod tests {
         assert_eq!(reading.seen(&edit, &edit.range), Some((Edit::replace(16..17, "x"), 14..28)));
     }
 
+    #[test]
+    fn what_fills_free_bytes_stands_in_the_text() {
+        let raw = b"<a href=3D\"https://a.example/c/Zk3Qw9Xv=\r\nT2aB7LmN8pRs/x=3D1\">=41BCD=\r\n</a>\r\n";
+        let decoded = Decoded::new(raw, Transfer::QuotedPrintable);
+        let text = String::from_utf8(decoded.bytes.to_vec()).unwrap();
+        let runs = |what: &str| {
+            let start = text.find(what).unwrap();
+            let runs = decoded.free_runs(raw, &(start..start + what.len()));
+            runs.map(|runs| {
+                runs.into_iter().map(|run| String::from_utf8_lossy(&raw[run]).into_owned()).collect()
+            })
+        };
+        let some = |runs: &[&str]| Some(runs.iter().map(|run| (*run).to_owned()).collect::<Vec<String>>());
+        assert_eq!(runs("Zk3Qw9XvT2aB7LmN8pRs"), some(&["Zk3Qw9Xv", "T2aB7LmN8pRs"]));
+        assert_eq!(runs("/c/Zk3Q"), some(&["/c/Zk3Q"]));
+        assert_eq!(runs("CD</a"), some(&["CD", "</a"]));
+        assert_eq!([runs("x=1"), runs("ABCD")], [None, None], "they are written as escapes");
+        let base64 = Decoded::new(b"PGEgaHJlZj0i\r\n", Transfer::Base64);
+        assert_eq!(base64.free_runs(b"PGEgaHJlZj0i\r\n", &(0..3)), None);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn what_fills_a_blank_changes_nothing_else(
+            pieces in prop::collection::vec("[a-c4F]{0,9}|=3D|=\r\n|\r\n|= \n|=0| |=", 0..60),
+            start in 0usize..200,
+            length in 1usize..12,
+            with in "[A-Za-z0-9_-]{12}",
+        ) {
+            let raw = pieces.concat().into_bytes();
+            let home = Decoded::new(&raw, Transfer::QuotedPrintable).kept(1 << 10);
+            let blank = start.min(home.bytes.len())..(start + length).min(home.bytes.len());
+            if let Some(runs) = home.free_runs(&raw, &blank) {
+                let (mut body, mut left) = (raw.clone(), with.bytes());
+                runs.into_iter().flatten().for_each(|at| body[at] = left.next().unwrap());
+                let text = apply(&home.bytes, &[Edit::replace(blank.clone(), &with[..blank.len()])]);
+                prop_assert_eq!(&text, &quoted_printable::decode(&body));
+                // The layout is the one of its own.
+                let edits = [Edit::replace(0..blank.start.min(3), "=x"), Edit::cut(blank.end..text.len())];
+                let alone = Decoded::new(&body, Transfer::QuotedPrintable);
+                prop_assert_eq!(written(&home.filled(text), &body, &edits), written(&alone, &body, &edits));
+            }
+        }
+
         #[test]
         fn what_holds_for_one_body_holds_for_each_with_its_layout(
             pieces in prop::collection::vec("[a-c4F]{0,9}|=3D|=\r\n|\r\n|= \n|=0| ", 0..300),
