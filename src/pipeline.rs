@@ -35,7 +35,7 @@ use crate::live::Live;
 use crate::plan::trial::Links;
 use crate::plan::{self, Decided, Draft, Group, Plan, Reading, UNCHECKED};
 use crate::policy::Request;
-use crate::record::digest;
+use crate::record::digest::Digests;
 use crate::record::evidence::Evidence;
 use crate::record::evidence::refusals::Refused;
 use crate::relay::delivery;
@@ -93,6 +93,7 @@ pub struct Pipeline {
     /// The memory that changed copies may take beside them, in units.
     copies: Arc<Semaphore>,
     copy_units: u32,
+    digests: Digests,
     steps: Steps,
     /// What says how this relay stands among others, if there are any.
     others: OnceLock<Box<dyn Others>>,
@@ -193,6 +194,7 @@ impl Pipeline {
             budget,
             copies,
             copy_units,
+            digests: Digests::default(),
             steps: Steps::new(),
             others: OnceLock::new(),
         })
@@ -521,7 +523,7 @@ impl Pipeline {
         let work = arrival.message.len() / PLAIN_BYTES * (1 + others);
         let hash = || {
             faults::point("hash");
-            digest::bodies(&arrival.message, copies.iter().map(Option::as_deref))
+            self.digests.bodies(&arrival.message, copies.iter().map(Option::as_deref))
         };
         self.steps.run(&arrival.message, work, hash).await.ok()
     }
