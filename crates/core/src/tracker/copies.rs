@@ -41,7 +41,7 @@ const TAGS_PER_CHANGE: usize = 4;
 /// About how many tags are read in the time that the comparison takes.
 const TAGS_PER_TEXT: usize = 64;
 /// How many copies are asked for the blanks of a model.
-const CHANCES: u8 = 4;
+const CHANCES: u8 = 3;
 /// How many bytes must be the same for two texts to be taken to go on together.
 const SAME: usize = 16;
 /// How far is looked for where they do.
@@ -86,7 +86,7 @@ impl Model {
 
     /// The most bytes that the form may take.
     fn room(&self) -> usize {
-        3 * self.text.bytes().len()
+        4 * self.text.bytes().len()
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod edited;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -143,7 +144,10 @@ impl Form {
                 start += length;
             }
         }
-        let known = |numbered| known_link(detector, text, leaf, numbered, &blanks);
+        let mut of_places: HashMap<usize, Vec<&Blank>> = HashMap::new();
+        blanks.iter().for_each(|blank| of_places.entry(blank.place).or_default().push(blank));
+        let of_place = |number: &usize| of_places.get(number).map(Vec::as_slice).unwrap_or_default();
+        let known = |(number, place)| known_link(detector, text, leaf, (number, place), of_place(&number));
         let links: Vec<KnownLink> = model.trail.places().iter().enumerate().filter_map(known).collect();
         let mut is_known = vec![false; model.trail.places().len()];
         for link in &links {
@@ -296,11 +300,6 @@ impl Form {
         Some(Filled { numbers, found: Found { places, plain, links: trail.links_counted() }, others })
     }
 
-    /// Whether the place of this number has a blank.
-    fn has_blank(&self, number: usize) -> bool {
-        self.blanks.iter().any(|blank| blank.place == number)
-    }
-
     fn is_known(&self, number: usize) -> bool {
         self.is_known.get(number).copied().unwrap_or(false)
     }
@@ -351,18 +350,17 @@ fn known_link(
     text: &[u8],
     leaf: &Leaf,
     (number, place): (usize, &Place<'static>),
-    blanks: &[Blank],
+    blanks: &[&Blank],
 ) -> Option<KnownLink> {
-    let mut of_place = blanks.iter().filter(|blank| blank.place == number);
-    let token = match (of_place.next(), of_place.next()) {
-        (None, _) => None,
-        (Some(blank), None) => {
+    let token = match blanks {
+        [] => None,
+        [blank] => {
             let in_link = blank.in_link.clone()?;
             let told_by = detector.catalogue.told_by(place.url.as_str(), &in_link)?;
             let tells = told_by.saturating_sub(in_link.start);
             Some(TokenOfLink { in_text: blank.range.clone(), in_address: in_link, tells })
         }
-        (Some(_), Some(_)) => return None,
+        [_, _, ..] => return None,
     };
     let mut place = place.clone();
     let weighed = judge::weigh_for_anybody(&mut place).filter(|_| place.carrier == Carrier::Anchor)?;

@@ -36,7 +36,12 @@ impl Trail {
     /// The blanks of `text`, which is the one of the trail, where a copy differs in these changes; sorted, not
     /// overlapping. `None` where it differs in anything else.
     pub fn blanks(&self, text: &[u8], changes: &[Edit]) -> Option<Vec<Blank>> {
-        if changes.iter().any(|change| change.range.len() != change.with.len()) {
+        let stands_in = |change: &Edit| {
+            let holds = |written: &Range<usize>| holds(written, &change.range);
+            change.range.len() == change.with.len()
+                && self.places.iter().any(|place| place.written.as_ref().is_some_and(holds))
+        };
+        if !changes.iter().all(stands_in) {
             return None;
         }
         let of_link =

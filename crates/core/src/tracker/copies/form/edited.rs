@@ -3,6 +3,8 @@
 //! What one reader alone gets (a gate, the link of a notice) comes once, so little is kept of it: what is found is asked
 //! only of edits that come again.
 
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -20,6 +22,8 @@ use crate::tracker::signal::Signals;
 
 /// How many lists of edits are kept of a form.
 const MOST: usize = 3;
+/// How many places of one element with one address are compared.
+const ALIKE: usize = 8;
 /// How many lists are taken in at all, while none of those that are kept comes again.
 const CHANCES: u8 = 32;
 
@@ -133,7 +137,7 @@ impl Form {
         let Some(edited) = edited.filter(|edited| edited.came_again.load(Ordering::Relaxed)) else { return };
         edited.seen.get_or_init(|| {
             let size: usize = found.iter().map(|sighting| size_of::<Sighting>() + sighting.size()).sum();
-            let has_room = size + size_of_val(weighed.signals.as_slice()) <= self.room / MOST;
+            let has_room = size + size_of_val(weighed.signals.as_slice()) <= self.room / (2 * MOST);
             let base = leaf.base.as_deref();
             (has_room && self.leaves_blanks(changes, new, (base, extent_of_walk))).then(|| Seen {
                 charset: leaf.charset.clone(),
@@ -150,27 +154,36 @@ impl Form {
         let (found, trail) = places_with_trail(new, base, extent, Links::Note);
         let Some(trail) = trail else { return false };
         let moves = Changes::of(changes);
-        let known = self.model.trail.places();
+        let mut known: HashMap<(Range<usize>, &str), Vec<&Place<'_>>> = HashMap::new();
+        let with_blanks: HashSet<usize> = self.blanks.iter().map(|blank| blank.place).collect();
+        for (number, place) in self.model.trail.places().iter().enumerate() {
+            if place.carrier != Carrier::Anchor && !with_blanks.contains(&number) {
+                let moved = moves.moved_range(&place.range);
+                known.entry((moved, place.url.as_str())).or_default().push(place);
+            }
+        }
         let stood_there = |place: &Place<'_>| {
-            let stands_so = |(number, known): (usize, &Place<'_>)| {
-                moves.moved_range(&known.range) == place.range
-                    && known.carrier == place.carrier
+            let there = known.get(&(place.range.clone(), place.url.as_str()));
+            let is_it = |known: &&Place<'_>| {
+                known.carrier == place.carrier
                     && known.url == place.url
                     && known.size == place.size
                     && known.signals == place.signals
-                    && !self.has_blank(number)
             };
-            place.carrier == Carrier::Anchor || known.iter().enumerate().any(stands_so)
+            place.carrier == Carrier::Anchor || there.is_some_and(|there| there.iter().take(ALIKE).any(is_it))
         };
         if !found.places.iter().all(stood_there) {
             return false;
         }
         let trail = trail.with_found(&found);
         self.blanks.iter().all(|blank| {
-            if changes.iter().any(|change| holds(&change.range, &blank.range)) {
-                return true;
-            }
-            trail.is_blank_of_link(new, &moves.moved_range(&blank.range)) && !moves.touch(&blank.range)
+            let at = changes.partition_point(|change| change.range.end < blank.range.end);
+            let is_gone = changes.get(at).is_some_and(|change| holds(&change.range, &blank.range));
+            let is_left = || {
+                let moved = moves.moved_range(&blank.range);
+                !moves.touch(&blank.range) && trail.is_blank_of_link(new, &moved)
+            };
+            is_gone || is_left()
         })
     }
 
@@ -200,7 +213,7 @@ impl Form {
     }
 
     fn keep(&self, edited: Edited) {
-        if edited.size() > self.room / MOST {
+        if edited.size() > self.room / (2 * MOST) {
             return;
         }
         let mut all = self.edited.all.write().unwrap_or_else(PoisonError::into_inner);
