@@ -210,7 +210,8 @@ proptest! {
             message(&format!("<html><body>{words}{}</body></html>", pieces.join(&words)), encoding)
         });
         let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
-        let how = of_known_copies(&DETECTOR, &[&one, &one, &other, &other, &other], &copy, &mut Numbers::of(seed), &inquiry);
+        let others = [&one[..], &one, &other, &other, &other];
+        let how = of_known_copies(&DETECTOR, &others, &copy, &mut Numbers::of(seed), &inquiry);
         FILLED.fetch_add(usize::from(how == Known::Filled), Ordering::Relaxed);
     }
 }

@@ -50,8 +50,8 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Hashes a message's body and those of its copies, in order. A copy that is the message itself is not hashed again,
-    /// nor is what is the same in bodies before.
+    /// Hashes a message's body and those of its copies, in order. A copy that is the message itself is not hashed
+    /// again, nor is what is the same in bodies before.
     pub fn bodies<'a>(
         &self,
         message: &[u8],

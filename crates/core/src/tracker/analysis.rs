@@ -5,6 +5,7 @@
 mod edits;
 mod header;
 mod outside;
+mod sighting;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,24 +13,24 @@ use std::sync::Arc;
 use super::allowed::Allowed;
 use super::calendar;
 use super::campaign::{Key, Seen, Snapshot};
-use super::carrier::{Axis, Carrier};
-use super::catalogue::{Catalogue, Start, Vendor};
+use super::carrier::Carrier;
+use super::catalogue::{Catalogue, Start};
 use super::copies::form::{Filled, Form, Walked};
 use super::copies::{self, Copies, Question};
 use super::judge::{self, Weighed};
 use super::lists::Lists;
-use super::personal::{self, Remedies, Remedy};
+use super::personal::{self, Remedies};
 use super::plain;
 use super::recipient::Traces;
-use super::scan::{
-    Extent, Found, Links, Place, Removal, Unreadable, decoded, places_of_sheet, places_with_trail,
-};
+use super::scan::{Extent, Found, Links, Place, Unreadable, decoded, places_of_sheet, places_with_trail};
 use super::signal::{Signal, Signals, Verdict};
 use super::slot::Slot;
 use crate::message::structure::Shown;
-use crate::message::transfer::{Decoded, Edit};
+use crate::message::transfer::Decoded;
 use crate::message::{Content, Leaf, Protection, Structure, Text, Trouble};
 use edits::edit_of;
+pub use sighting::Sighting;
+pub(super) use sighting::{Position, sighting_of};
 
 /// How many times a transfer-encoded message is read within another.
 const MAX_LAYERS: usize = 8;
@@ -76,135 +77,6 @@ impl<'a> Inquiry<'a> {
     /// Looks for everything that is loaded.
     pub fn everything(self) -> Inquiry<'a> {
         Inquiry { extent: Extent::EveryRequest, ..self }
-    }
-}
-
-/// One place in a message that would report an open, or that loads something else.
-#[derive(Clone, Debug)]
-pub struct Sighting {
-    /// What kind of place.
-    pub carrier: Carrier,
-    /// Where it reports to: `host/path?query`, or the name of a header field.
-    pub url: String,
-    /// Whose it is, if known.
-    pub vendor: Option<Vendor>,
-    /// Why it is one, or is none.
-    pub signals: Signals,
-    /// What the signals amount to.
-    pub verdict: Verdict,
-    /// Set where it must not be edited.
-    pub protection: Option<Protection>,
-    /// The number of the part, in the order of the message; nested encoded messages count on their own.
-    pub part: usize,
-    pub(super) place: Position,
-    edit: Option<Edit>,
-    /// What would leave it working without telling readers apart.
-    remedies: Remedies,
-    /// Where its address can be swapped for another one.
-    slot: Option<Slot>,
-}
-
-/// Which text an edit belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) layer: usize,
-    /// The leaf's index; `None` for the bytes of the layer itself.
-    pub(super) leaf: Option<usize>,
-}
-
-impl Sighting {
-    /// What it reports.
-    pub fn axis(&self) -> Axis {
-        self.carrier.axis()
-    }
-
-    /// What it is, in the word used in reports: links are no pictures.
-    pub fn verdict_name(&self) -> &'static str {
-        match (self.axis(), self.verdict) {
-            (Axis::Link, Verdict::Tracker) => "tracked link",
-            (Axis::Link, _) => "link",
-            (_, verdict) => verdict.name(),
-        }
-    }
-
-    /// Whether it is a tracker of opens that can be taken out.
-    pub fn is_removable_tracker(&self) -> bool {
-        self.verdict == Verdict::Tracker && self.axis() == Axis::Open && self.protection.is_none()
-    }
-
-    /// The edit that takes it out. `None` for a link.
-    pub fn removal(&self) -> Option<&Edit> {
-        self.edit.as_ref()
-    }
-
-    /// The edit of this remedy, where it helps here.
-    pub fn remedy(&self, remedy: Remedy) -> Option<&Edit> {
-        self.remedies.of(remedy)
-    }
-
-    /// Whether another address can stand in the place of its own.
-    pub fn can_be_swapped(&self) -> bool {
-        self.slot.is_some()
-    }
-
-    /// The edit that lets a link lead to this address, quoted as its place needs it.
-    pub fn led_to(&self, address: &str) -> Option<Edit> {
-        self.slot.as_ref().filter(|_| self.axis() == Axis::Link).map(|slot| slot.quoted(address))
-    }
-
-    /// Whether it is a link that reports who follows it, and that can be edited.
-    pub fn is_tracked_link(&self) -> bool {
-        self.axis() == Axis::Link && self.verdict == Verdict::Tracker && self.protection.is_none()
-    }
-
-    /// The same in another copy, in which nothing differs but the address.
-    pub(super) fn of_copy(&self, url: String, leaf: &Leaf, place: Position) -> Sighting {
-        let Sighting { carrier, vendor, signals, verdict, edit, remedies, slot, .. } = self;
-        Sighting {
-            carrier: *carrier,
-            url,
-            vendor: *vendor,
-            signals: *signals,
-            verdict: *verdict,
-            protection: leaf.protection,
-            part: leaf.number,
-            place,
-            edit: edit.clone(),
-            remedies: remedies.clone(),
-            slot: slot.clone(),
-        }
-    }
-
-    /// About how many bytes it takes, beside itself.
-    pub(super) fn size(&self) -> usize {
-        let edits =
-            [self.edit.as_ref(), self.remedies.of(Remedy::Unwrap), self.remedies.of(Remedy::DropParameter)];
-        self.url.len() + edits.into_iter().flatten().map(|edit| edit.with.len()).sum::<usize>()
-    }
-
-    /// The edit that puts another address in the place of its own. Of that, every byte must be one of an
-    /// address that needs no quotes.
-    pub fn swapped_for(&self, address: &str) -> Option<Edit> {
-        self.slot.as_ref().map(|slot| slot.edit(address))
-    }
-}
-
-/// A sighting that says what it is, and of edits only whether there is one that takes it out.
-pub(super) fn sighting_of(place: &Place<'_>, leaf: &Leaf, position: Position) -> Sighting {
-    let verdict = place.signals.verdict();
-    let edit = (place.removal != Removal::Nothing).then(|| Edit::cut(place.range.clone()));
-    Sighting {
-        carrier: place.carrier,
-        url: place.url.as_str().to_owned(),
-        vendor: None,
-        signals: place.signals,
-        verdict,
-        protection: leaf.protection,
-        part: leaf.number,
-        place: position,
-        edit,
-        remedies: Remedies::default(),
-        slot: None,
     }
 }
 
@@ -503,8 +375,8 @@ impl Detector {
             .map(|trail| Walked::Alone(trail.with(found, &weighed)))
     }
 
-    /// Finds what stands in a text that is a form with its blanks filled. `None`, and nothing noted, where it must be read
-    /// as a whole.
+    /// Finds what stands in a text that is a form with its blanks filled. `None`, and nothing noted, where it must be
+    /// read as a whole.
     fn filled(
         &self,
         form: &Arc<Form>,
@@ -529,7 +401,7 @@ impl Detector {
         };
         for ((number, place), weighed) in numbers.iter().zip(&found.places).zip(weighed) {
             note_links(*number, analysis);
-            analysis.seen.extend(weighed.seen.clone());
+            analysis.seen.extend(weighed.seen);
             let sighting = is_listed(place.signals, extent)
                 .then(|| self.sighting(text, place, &weighed, (position, leaf), &reading.traces));
             analysis.note(sighting, place.signals);

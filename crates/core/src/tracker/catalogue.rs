@@ -407,7 +407,9 @@ mod tests {
                 "/f/a/", "&", "?akid=", "/lnk/", "/l/", "?_t=",
             ]), 1..5),
             tokens in prop::array::uniform2("[A-Za-z0-9]{16}|eJ[a-z]{14}|AVsAAB[a-z]{10}|[a-z]{8}akid[0-9]{4}"),
-            behind in prop::sample::select(vec!["", "/1/abc", "?to=https", "=1", "&_m=2&_e=3", "~~/AAAA/x", "?akid=4.5."]),
+            behind in prop::sample::select(vec![
+                "", "/1/abc", "?to=https", "=1", "&_m=2&_e=3", "~~/AAAA/x", "?akid=4.5.",
+            ]),
         ) {
             static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::shipped);
             let before = before.concat();

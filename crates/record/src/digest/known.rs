@@ -1,5 +1,5 @@
-//! Bodies whose hashes are known: of one that is nearly the same as one of the last ones, as what leaves for the readers
-//! of a newsletter mostly is, only what differs is hashed.
+//! Bodies whose hashes are known: of one that is nearly the same as one of the last ones, as what leaves for the
+//! readers of a newsletter mostly is, only what differs is hashed.
 //!
 //! BLAKE3 hashes a tree of chunks, in which what is known of a subtree holds wherever the same bytes stand in the same
 //! place. Promised: the hash of all of the body. That bytes are the same is seen by comparing all of them.

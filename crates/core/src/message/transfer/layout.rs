@@ -159,8 +159,8 @@ impl Decoded<'_> {
         Decoded { bytes: Cow::Owned(bytes), transfer: self.transfer, layout: Arc::clone(&self.layout) }
     }
 
-    /// The free bytes of quoted-printable that `text` of the decoded bytes is written in: others that stand for themselves
-    /// may stand in their places. `None` where it is not written in such bytes alone.
+    /// The free bytes of quoted-printable that `text` of the decoded bytes is written in: others that stand for
+    /// themselves may stand in their places. `None` where it is not written in such bytes alone.
     pub fn free_runs(&self, raw: &[u8], text: &Range<usize>) -> Option<Vec<Range<usize>>> {
         let is_quoted_printable = self.transfer == Transfer::QuotedPrintable;
         is_quoted_printable.then(|| quoted_printable::free_runs(raw, &self.layout.marks, text))?

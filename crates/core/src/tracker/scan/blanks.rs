@@ -69,8 +69,8 @@ impl Trail {
         self.is_blank_of_link(text, &range).then(|| Blank { range, place, in_link: Some(token.clone()) })
     }
 
-    /// Whether nothing but a link hangs on the letters, digits, hyphens and underscores that stand at `range` of `text`,
-    /// which is the one of this trail with what its pass found.
+    /// Whether nothing but a link hangs on the letters, digits, hyphens and underscores that stand at `range` of
+    /// `text`, which is the one of this trail with what its pass found.
     pub fn is_blank_of_link(&self, text: &[u8], range: &Range<usize>) -> bool {
         let same = Edit::replace(range.clone(), text.get(range.clone()).unwrap_or_default());
         self.is_within_a_link(&same, &Near::default(), text, &Changes::of(&[]), Links::Note)

@@ -1,6 +1,7 @@
 //! One pass over a text of markup: every place that a mail client loads from, with what surrounds it.
 
 mod attributes;
+pub mod besides;
 pub mod blanks;
 pub(super) mod changes;
 mod document;

@@ -1,7 +1,7 @@
 //! Edits that copies of a form have in common: what they come to in each body, and what is found after them.
 //!
-//! What one reader alone gets (a gate, the link of a notice) comes once, so little is kept of it: what is found is asked
-//! only of edits that come again.
+//! What one reader alone gets (a gate, the link of a notice) comes once, so little is kept of it: what is found is
+//! asked only of edits that come again.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -14,9 +14,9 @@ use crate::message::transfer::Edit;
 use crate::near::Near;
 use crate::tracker::analysis::{Position, Sighting};
 use crate::tracker::carrier::Carrier;
+use crate::tracker::scan::besides::Weighed;
 use crate::tracker::scan::blanks::holds;
 use crate::tracker::scan::changes::Changes;
-use crate::tracker::scan::trail::Weighed;
 use crate::tracker::scan::{Extent, Links, Place, places_with_trail};
 use crate::tracker::signal::Signals;
 
@@ -105,8 +105,8 @@ impl Form {
         of_body
     }
 
-    /// What is found in a text after these edits of the message, where that is known whatever fills the blanks. `weighed` is
-    /// how its places are.
+    /// What is found in a text after these edits of the message, where that is known whatever fills the blanks.
+    /// `weighed` is how its places are.
     pub(in crate::tracker) fn found_after(
         &self,
         edits: &[Edit],
@@ -122,8 +122,8 @@ impl Form {
         is_alike.then(|| seen.found.iter().map(of_copy).collect())
     }
 
-    /// Notes what was `found` in a text after these edits of the message, if they come again and it hangs on nothing that
-    /// fills a blank. They come to `changes` of the text, which make it `new`.
+    /// Notes what was `found` in a text after these edits of the message, if they come again and it hangs on nothing
+    /// that fills a blank. They come to `changes` of the text, which make it `new`.
     pub(in crate::tracker) fn note_found_after(
         &self,
         edits: &[Edit],
@@ -148,8 +148,8 @@ impl Form {
         });
     }
 
-    /// Whether a pass over a text after these changes goes over what fills the blanks that are left, and finds nothing but
-    /// what stood there before, places of links aside.
+    /// Whether a pass over a text after these changes goes over what fills the blanks that are left, and finds nothing
+    /// but what stood there before, places of links aside.
     fn leaves_blanks(&self, changes: &[Edit], new: &[u8], (base, extent): (Option<&str>, Extent)) -> bool {
         let (found, trail) = places_with_trail(new, base, extent, Links::Note);
         let Some(trail) = trail else { return false };
@@ -187,7 +187,8 @@ impl Form {
         })
     }
 
-    /// Whether no edit begins right behind what fills a blank, or takes a part of it: each is written alike in all copies.
+    /// Whether no edit begins right behind what fills a blank, or takes a part of it: each is written alike in all
+    /// copies.
     fn stand_apart(&self, edits: &[Edit]) -> bool {
         let near = Near::default();
         edits.iter().all(|Edit { range, .. }| {
