@@ -155,10 +155,10 @@ pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     }
 }
 
-/// Another copy of a message: what differs in `other`, of the same length, is filled with something else.
-fn filled(raw: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+/// Another copy of a message: what differs in `other` is filled with something else. `None` where that has another length.
+fn filled(raw: &[u8], other: &[u8], numbers: &mut Numbers) -> Option<Vec<u8>> {
     if raw.len() != other.len() {
-        return other.to_vec();
+        return None;
     }
     let is_plain = numbers.below(4) > 0;
     let mut another = |(known, there): (&u8, &u8)| match known == there {
@@ -166,7 +166,7 @@ fn filled(raw: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
         false if is_plain => b"abcdefGHIJ0123456789"[numbers.below(20)],
         false => b"click-baja_\"&=%/ login0"[numbers.below(23)],
     };
-    raw.iter().zip(other).map(&mut another).collect()
+    Some(raw.iter().zip(other).map(&mut another).collect())
 }
 
 /// How a copy was read.
@@ -190,9 +190,11 @@ pub fn are_known_copies(
     inquiry: &Inquiry<'_>,
 ) -> [Known; 2] {
     let other = self::copy(raw, numbers);
-    let filled = filled(raw, &other, numbers);
-    [copy, &filled]
-        .map(|copy| of_known_copies(detector, &[raw, raw, &other, &other, &other], copy, numbers, inquiry))
+    let how = of_known_copies(detector, &[raw, raw, &other], copy, numbers, inquiry);
+    let of_form = filled(raw, &other, numbers).map(|filled| {
+        of_known_copies(detector, &[raw, raw, &other, &other, &other], &filled, numbers, inquiry)
+    });
+    [how, of_form.unwrap_or(Known::No)]
 }
 
 /// The same of a copy that comes behind these others.
