@@ -173,6 +173,11 @@ impl Detector {
         Detector { copies: Copies::comparing_each(bytes), ..self }
     }
 
+    #[cfg(test)]
+    pub(super) fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
     /// Forgets all of them.
     pub fn forget_copies(&self) {
         self.copies.forget();

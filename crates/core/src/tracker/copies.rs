@@ -68,17 +68,26 @@ pub(super) struct Model {
     text: Original,
     /// With what was found, before anything of it was weighed.
     trail: Trail,
-    /// The same with blanks, once a copy has shown them.
+}
+
+/// A model, and what became of it.
+#[derive(Debug)]
+pub(super) struct Sample {
+    model: Arc<Model>,
+    /// The same with blanks, once a copy has shown them. It keeps the model, and never this.
     form: OnceLock<Arc<Form>>,
     /// How many copies may still be asked for that.
     chances: AtomicU8,
 }
 
-impl Model {
-    fn of(text: Original, trail: Trail) -> Model {
-        Model { text, trail, form: OnceLock::new(), chances: AtomicU8::new(CHANCES) }
+impl Sample {
+    fn of(text: Original, trail: Trail) -> Sample {
+        let model = Arc::new(Model { text, trail });
+        Sample { model, form: OnceLock::new(), chances: AtomicU8::new(CHANCES) }
     }
+}
 
+impl Model {
     /// About the most bytes that it takes, with its form.
     fn size(&self) -> usize {
         self.text.size() + self.trail.size() + self.room()
@@ -106,7 +115,7 @@ pub(super) enum Found {
 /// A model for a text, and the changes that lead to it.
 #[derive(Debug)]
 pub(super) struct Likeness {
-    model: Arc<Model>,
+    sample: Arc<Sample>,
     changes: Vec<Edit>,
 }
 
@@ -114,7 +123,7 @@ impl Likeness {
     /// How many changes there are for which something must be read, as far as that is known before: most links of most
     /// copies have tokens of their own, of which little is read.
     fn to_read(&self) -> usize {
-        self.changes.len().saturating_sub(self.model.trail.links())
+        self.changes.len().saturating_sub(self.sample.model.trail.links())
     }
 }
 
@@ -126,7 +135,7 @@ impl Found {
         inquiry: (Option<&str>, Extent, Links),
     ) -> Option<(scan::Found<'t>, Trail)> {
         match self {
-            Found::Like(like) => like.model.trail.copy(text, &like.changes, inquiry),
+            Found::Like(like) => like.sample.model.trail.copy(text, &like.changes, inquiry),
             Found::Filled(_) | Found::Unlike | Found::NotWorthIt => None,
         }
     }
@@ -138,14 +147,12 @@ impl Found {
         leaf: &Leaf,
         inquiry: (Option<&str>, Extent, Links),
     ) {
-        let Found::Like(Likeness { model, changes }) = self else { return };
-        let is_asked = model.form.get().is_none()
-            && model
-                .chances
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-                .is_ok();
-        if is_asked && let Some(form) = Form::of(detector, model, changes, leaf, inquiry) {
-            let _ = model.form.set(Arc::new(form));
+        let Found::Like(Likeness { sample, changes }) = self else { return };
+        let takes = |left: u8| left.checked_sub(1);
+        let is_asked = sample.form.get().is_none()
+            && sample.chances.fetch_update(Ordering::Relaxed, Ordering::Relaxed, takes).is_ok();
+        if is_asked && let Some(form) = Form::of(detector, &sample.model, changes, leaf, inquiry) {
+            let _ = sample.form.set(Arc::new(form));
         }
     }
 
@@ -158,7 +165,7 @@ impl Found {
 /// What is kept of one part of a campaign.
 #[derive(Debug)]
 struct Part {
-    models: Vec<Arc<Model>>,
+    samples: Vec<Arc<Sample>>,
     used: Instant,
     /// How many copies in a row were unlike all models.
     unlike: u8,
@@ -166,6 +173,13 @@ struct Part {
     rest: u8,
     /// How many copies are still compared as texts alone: their lines are filled anew.
     refilled: u8,
+}
+
+impl Part {
+    /// About the most bytes that it takes.
+    fn size(&self) -> usize {
+        self.samples.iter().map(|sample| sample.model.size()).sum()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -238,7 +252,7 @@ impl Copies {
         leaf: &Leaf,
         catalogue: &Catalogue,
     ) -> (Text<'a>, Found) {
-        let (models, compares_lines, was_unlike) = {
+        let (samples, compares_lines, was_unlike) = {
             let mut kept = self.kept();
             let Some(part) = kept.parts.get_mut(question) else {
                 return (Text::new(raw, leaf), Found::Unlike);
@@ -250,9 +264,9 @@ impl Copies {
             }
             let compares_lines = part.refilled == 0;
             part.refilled = part.refilled.saturating_sub(1);
-            (part.models.clone(), compares_lines, part.unlike > 0)
+            (part.samples.clone(), compares_lines, part.unlike > 0)
         };
-        let forms = || models.iter().rev().filter_map(|model| model.form.get());
+        let forms = || samples.iter().rev().filter_map(|sample| sample.form.get());
         let filled = |form: &Arc<Form>| {
             if was_unlike && let Some(part) = self.kept().parts.get_mut(question) {
                 part.unlike = 0;
@@ -263,11 +277,12 @@ impl Copies {
         {
             return (text, filled(form));
         }
-        let mut of_lines = models.iter().rev().filter(|_| compares_lines);
-        let copy = of_lines.find_map(|model| {
-            let changes = changes(model.text.raw()?, raw.get(leaf.body.clone())?, MAX_SHIFTS_OF_LINES)?;
-            let (text, changes) = model.text.copy(raw, leaf, changes)?;
-            Some((text, Likeness { model: Arc::clone(model), changes }))
+        let mut of_lines = samples.iter().rev().filter(|_| compares_lines);
+        let copy = of_lines.find_map(|sample| {
+            let Model { text: known, .. } = &*sample.model;
+            let changes = changes(known.raw()?, raw.get(leaf.body.clone())?, MAX_SHIFTS_OF_LINES)?;
+            let (text, changes) = known.copy(raw, leaf, changes)?;
+            Some((text, Likeness { sample: Arc::clone(sample), changes }))
         });
         let has_layout = copy.is_some() || !compares_lines;
         let (text, like) = match copy {
@@ -277,9 +292,9 @@ impl Copies {
                 if let Some(form) = forms().find(|form| form.is_filled_by(text.bytes(), catalogue)) {
                     return (text, filled(form));
                 }
-                let like = models.iter().cloned().rev().find_map(|model| {
-                    let changes = changes(model.text.bytes(), text.bytes(), MAX_SHIFTS)?;
-                    Some(Likeness { model, changes })
+                let like = samples.iter().cloned().rev().find_map(|sample| {
+                    let changes = changes(sample.model.text.bytes(), text.bytes(), MAX_SHIFTS)?;
+                    Some(Likeness { sample, changes })
                 });
                 (text, like)
             }
@@ -290,7 +305,7 @@ impl Copies {
     /// Whether a likeness is of use. `has_layout` is false where only the texts showed it.
     fn found(&self, question: &Question, like: Option<Likeness>, has_layout: bool) -> Found {
         let Some(like) = like else { return Found::Unlike };
-        let is_worth_it = like.model.trail.tags() > TAGS_PER_CHANGE * like.to_read() + TAGS_PER_TEXT;
+        let is_worth_it = like.sample.model.trail.tags() > TAGS_PER_CHANGE * like.to_read() + TAGS_PER_TEXT;
         if let Some(part) = self.kept().parts.get_mut(question) {
             part.unlike = 0;
             part.rest = if is_worth_it { 0 } else { REST };
@@ -308,18 +323,18 @@ impl Copies {
         if self.is_first(question, now) {
             return;
         }
-        let model = Arc::new(Model::of(text.kept(), trail()));
+        let sample = Arc::new(Sample::of(text.kept(), trail()));
         let mut kept = self.kept();
         let Kept { parts, bytes } = &mut *kept;
         if let Some(part) = parts.get_mut(question) {
-            *bytes += model.size();
-            part.models.push(model);
+            *bytes += sample.model.size();
+            part.samples.push(sample);
             part.unlike += 1;
             if part.unlike > UNLIKE && !self.compares_each {
                 (part.unlike, part.rest) = (0, REST);
             }
-            if part.models.len() > MODELS {
-                *bytes -= part.models.remove(0).size();
+            if part.samples.len() > MODELS {
+                *bytes -= part.samples.remove(0).model.size();
             }
         }
         kept.shrink(self.most, now);
@@ -335,7 +350,7 @@ impl Copies {
         }
         kept.parts.insert(
             question.clone(),
-            Part { models: Vec::new(), used: now, unlike: 0, rest: 0, refilled: 0 },
+            Part { samples: Vec::new(), used: now, unlike: 0, rest: 0, refilled: 0 },
         );
         true
     }
@@ -348,7 +363,7 @@ impl Kept {
         self.parts.retain(|_, part| {
             let stays = now.duration_since(part.used) < MAX_AGE;
             if !stays {
-                *bytes -= part.models.iter().map(|model| model.size()).sum::<usize>();
+                *bytes -= part.size();
             }
             stays
         });
@@ -361,7 +376,7 @@ impl Kept {
         let oldest =
             self.parts.iter().min_by_key(|(_, part)| part.used).map(|(question, _)| question.clone());
         if let Some(part) = oldest.and_then(|question| self.parts.remove(&question)) {
-            self.bytes -= part.models.iter().map(|model| model.size()).sum::<usize>();
+            self.bytes -= part.size();
         }
     }
 }
@@ -415,11 +430,12 @@ fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
+    use std::sync::{LazyLock, Weak};
 
     use super::*;
     use crate::message::Structure;
     use crate::message::transfer::apply;
+    use crate::tracker::Inquiry;
     use crate::tracker::facts::{Facts, Known};
 
     static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::shipped);
@@ -485,7 +501,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let text = "<p>a</p>".repeat(512).into_bytes();
-        let size = Model::of(Original::Plain(text.clone()), read(&text)).size();
+        let size = Model { text: Original::Plain(text.clone()), trail: read(&text) }.size();
         let copies = Copies::of(10 * size);
         for leaf in 0..40 {
             keep(&copies, &question(leaf), &text, || unreachable!("the first one is not kept"));
@@ -497,7 +513,7 @@ mod tests {
             assert!(matches!(found, Found::Like(like) if like.changes.is_empty()));
         }
         let kept = copies.kept();
-        let bytes: usize = kept.parts.values().flat_map(|part| &part.models).map(|model| model.size()).sum();
+        let bytes: usize = kept.parts.values().map(Part::size).sum();
         assert!(kept.bytes == bytes && bytes <= 10 * size && bytes >= size, "{bytes}");
         drop(kept);
         assert!(
@@ -544,6 +560,28 @@ mod tests {
             assert_eq!(found("Robert"), (true, left));
         }
         assert_eq!([found("Robert"), found("Jo")], [(true, 0), (true, REST)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_with_its_form() {
+        let letter = |token: &str| lines(|number| format!("c/{token}{:08}/{number}", 0));
+        let detector = Detector::default().comparing_each_copy(1 << 20);
+        let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&[]) };
+        for token in ["Zk3Qw9XvT2aB7Lm", "Zk3Qw9XvT2aB7Lm", "Ab4Rx0YwU3bC8Mn", "8pRsYd4HcJ6Zk3Q"] {
+            let (raw, _) = message(&letter(token));
+            assert!(detector.analyse(&raw, &inquiry).trouble.is_none());
+        }
+        assert_eq!((detector.copies_read(), detector.copies_filled()), (2, 1));
+        let copies = detector.copies();
+        let samples: Vec<Weak<Sample>> =
+            copies.kept().parts.values().flat_map(|part| &part.samples).map(Arc::downgrade).collect();
+        let models: Vec<Weak<Model>> =
+            samples.iter().filter_map(|sample| Some(Arc::downgrade(&sample.upgrade()?.model))).collect();
+        assert!(
+            !models.is_empty() && samples.iter().any(|sample| sample.upgrade().unwrap().form.get().is_some())
+        );
+        copies.forget();
+        assert!(models.iter().all(|model| model.upgrade().is_none()));
     }
 
     #[test]

@@ -57,8 +57,8 @@ impl Known {
         if !Known::takes(body) {
             return None;
         }
-        let mut alike = self.bodies().last.clone();
-        alike.retain(|known| known.bytes.len() == body.len());
+        let is_as_long = |known: &&Arc<Body>| known.bytes.len() == body.len();
+        let alike: Vec<Arc<Body>> = self.bodies().last.iter().filter(is_as_long).cloned().collect();
         let (hash, found) = alike.into_iter().find_map(|known| Some((known.hash_of(body)?, known)))?;
         let mut bodies = self.bodies();
         bodies.unlike = 0;
