@@ -134,11 +134,12 @@ impl Log {
     }
 
     fn fail(&mut self, missing: usize, error: &ChainError) {
+        // Whoever sees the count or the line is told the same by `/readyz`.
+        self.is_failing.store(true, Ordering::Relaxed);
         lost("not_written", missing);
         if self.failing.is_none() {
             tracing::error!(%error, "audit records cannot be written, and are lost; mail continues");
             self.failing = Some(Instant::now());
-            self.is_failing.store(true, Ordering::Relaxed);
         }
     }
 
