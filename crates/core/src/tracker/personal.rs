@@ -6,7 +6,6 @@
 //! really ends the identification.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::analysis::Detector;
 use super::catalogue::Vendor;
@@ -27,25 +26,25 @@ pub enum Remedy {
     DropParameter,
 }
 
-/// The edits of the ways that help for one place; copies of a message share them.
+/// The edits of the ways that help for one place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Remedies {
-    pub(super) unwrapped: Option<Arc<Edit>>,
-    pub(super) without_parameter: Option<Arc<Edit>>,
+    pub(super) unwrapped: Option<Edit>,
+    pub(super) without_parameter: Option<Edit>,
 }
 
 impl Remedies {
     /// The edit of one way, where it helps.
     pub(super) fn of(&self, remedy: Remedy) -> Option<&Edit> {
         match remedy {
-            Remedy::Unwrap => self.unwrapped.as_deref(),
-            Remedy::DropParameter => self.without_parameter.as_deref(),
+            Remedy::Unwrap => self.unwrapped.as_ref(),
+            Remedy::DropParameter => self.without_parameter.as_ref(),
         }
     }
 
     /// All of them.
     pub(super) fn edits_mut(&mut self) -> impl Iterator<Item = &mut Edit> {
-        self.unwrapped.iter_mut().chain(&mut self.without_parameter).map(Arc::make_mut)
+        self.unwrapped.iter_mut().chain(&mut self.without_parameter)
     }
 }
 
@@ -67,8 +66,7 @@ pub(super) fn remedies(
     };
     let helps = |address: &str| Url::read(Cow::Borrowed(address), None).is_some_and(|url| !identifies(&url));
     let target = link::target(&place.url).filter(|target| helps(target));
-    let edit = |with: Vec<u8>| Arc::new(Edit::replace(written.clone(), with));
-    let unwrapped = target.map(|target| edit(attribute_value(&target)));
+    let unwrapped = target.map(|target| Edit::replace(written.clone(), attribute_value(&target)));
     let value = text.get(written.clone()).unwrap_or_default();
     let names = vendor.map(|vendor| detector.catalogue.identifying(vendor)).unwrap_or_default();
     let goes = |name: &str, text: &str| {
@@ -77,12 +75,12 @@ pub(super) fn remedies(
             || token::piece_opacity(text.as_bytes()) == Opacity::Opaque
     };
     let without = without_parameters(value, goes).filter(|without| helps(&decoded(without)));
-    Remedies { unwrapped, without_parameter: without.map(edit) }
+    Remedies { unwrapped, without_parameter: without.map(|without| Edit::replace(written, without)) }
 }
 
 /// The way that helps for a link: the address it leads to, as it may stand in an attribute.
 pub(super) fn unwrapped(place: &Place<'_>, end: &[u8]) -> Remedies {
-    let unwrapped = place.written.clone().map(|written| Arc::new(Edit::replace(written, end)));
+    let unwrapped = place.written.clone().map(|written| Edit::replace(written, end));
     Remedies { unwrapped, without_parameter: None }
 }
 
