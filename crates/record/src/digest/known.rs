@@ -21,7 +21,7 @@ const UNLIKE: u32 = 64;
 
 /// The last bodies, in the order in which they were last of use.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(super) struct Known {
     bodies: Mutex<Bodies>,
 }
 
@@ -53,7 +53,7 @@ impl Known {
     }
 
     /// The hash of a body that is nearly one that is known; `None` where it is like none of them.
-    pub fn hash(&self, body: &[u8]) -> Option<[u8; 32]> {
+    pub(super) fn hash(&self, body: &[u8]) -> Option<[u8; 32]> {
         if !Known::takes(body) {
             return None;
         }
@@ -69,7 +69,7 @@ impl Known {
     }
 
     /// Makes a body known that was like none.
-    pub fn note(&self, body: &[u8], hash: [u8; 32]) {
+    pub(super) fn note(&self, body: &[u8], hash: [u8; 32]) {
         if !Known::takes(body) {
             return;
         }
