@@ -155,7 +155,8 @@ pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     }
 }
 
-/// Another copy of a message: what differs in `other` is filled with something else. `None` where that has another length.
+/// Another copy of a message: what differs in `other` is filled with something else. `None` where that has another
+/// length.
 fn filled(raw: &[u8], other: &[u8], numbers: &mut Numbers) -> Option<Vec<u8>> {
     if raw.len() != other.len() {
         return None;

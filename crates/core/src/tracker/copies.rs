@@ -4,6 +4,7 @@
 //! Promised: what is found is what a pass over all of it finds (`scan::trail`), and memory is bounded. A text is kept
 //! only once two copies of its campaign had to be read as a whole, and is not told to anybody.
 
+mod comparison;
 pub(super) mod form;
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use super::scan::{self, Extent, Links};
 use crate::message::text::Original;
 use crate::message::transfer::Edit;
 use crate::message::{Leaf, Text};
-use crate::same;
+use comparison::changes;
 use form::Form;
 
 /// Shorter texts are read about as quickly as compared, and longer ones are no campaign's.
@@ -30,8 +31,6 @@ const MODELS: usize = 2;
 const MAX_PARTS: usize = 1024;
 /// How long a part is remembered that no copy comes of.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// The most changes that lead from one text to another.
-const MAX_CHANGES: usize = 512;
 /// How many copies are read as a whole before one is compared again, where that brought nothing.
 const REST: u8 = 16;
 /// How many copies in a row may be unlike those before.
@@ -42,10 +41,6 @@ const TAGS_PER_CHANGE: usize = 4;
 const TAGS_PER_TEXT: usize = 64;
 /// How many copies are asked for the blanks of a model.
 const CHANCES: u8 = 3;
-/// How many bytes must be the same for two texts to be taken to go on together.
-const SAME: usize = 16;
-/// How far is looked for where they do.
-const REACH: usize = 512;
 /// How often that may be somewhere else in the one text than in the other, which takes longer to be found.
 const MAX_SHIFTS: usize = 128;
 /// The same for what is not decoded yet: lines that are filled anew differ up to the end of their paragraph.
@@ -379,53 +374,6 @@ impl Kept {
             self.bytes -= part.size();
         }
     }
-}
-
-/// The changes that lead from one text to another: sorted, not overlapping. `None` where they are too many, or too
-/// much differs, or what follows stands somewhere else more than `most_shifts` times.
-fn changes(old: &[u8], new: &[u8], most_shifts: usize) -> Option<Vec<Edit>> {
-    let most = old.len().min(new.len()) / 4;
-    let (mut changes, mut differing, mut shifts) = (Vec::new(), 0, most_shifts);
-    let (mut left, mut there) = (old, new);
-    loop {
-        let same = same::at_start(left, there);
-        (left, there) = (left.get(same..)?, there.get(same..)?);
-        if left.is_empty() && there.is_empty() {
-            return Some(changes);
-        }
-        let (before, behind) = meeting(left, there, &mut shifts)?;
-        let start = old.len() - left.len();
-        changes.push(Edit::replace(start..start + before, there.get(..behind)?));
-        differing += before + behind;
-        if changes.len() > MAX_CHANGES || differing > most {
-            return None;
-        }
-        (left, there) = (left.get(before..)?, there.get(behind..)?);
-    }
-}
-
-/// How many bytes of each text differ before they go on together; `shifts` says how often that may still be somewhere
-/// else.
-fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize)> {
-    let both = one.len().min(other.len()).saturating_sub(SAME).min(REACH);
-    // Most often, something of the same length stands there.
-    if let Some(length) =
-        (1..=both).find(|start| one.get(*start..start + SAME) == other.get(*start..start + SAME))
-    {
-        return Some((length, length));
-    }
-    *shifts = shifts.checked_sub(1)?;
-    let near = other.get(..other.len().min(REACH + SAME))?;
-    let shifted = (0..REACH)
-        .step_by(SAME)
-        .find_map(|start| Some((start, memchr::memmem::find(near, one.get(start..start + SAME)?)?)));
-    if let Some((before, behind)) = shifted {
-        let ends = one.get(..before)?.iter().rev().zip(other.get(..behind)?.iter().rev());
-        let same = ends.take_while(|(one, other)| one == other).count();
-        return Some((before - same, behind - same));
-    }
-    // Nothing need follow at the end of both.
-    (one.len().max(other.len()) <= REACH).then_some((one.len(), other.len()))
 }
 
 #[cfg(test)]
