@@ -11,6 +11,8 @@ pub mod swap;
 pub mod target;
 pub mod targets;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::message::Trouble;
@@ -354,7 +356,7 @@ pub fn without_requests(detector: &Detector, raw: &Bytes) -> Result<Bare, Rewrit
             let is_changed = bytes != *raw;
             return Ok(Bare { is_changed, protected_part_loads: !protected.is_empty(), bytes });
         }
-        let edits = found.edits(&[], |sighting| sighting.removal().cloned());
+        let edits = found.edits(&[], |sighting| sighting.removal().map(Cow::Borrowed));
         let next = applied(&bytes, &edits);
         if next == bytes {
             break;
@@ -388,7 +390,7 @@ fn strictly(
 ) -> Result<Copy, RewriteError> {
     let strict = Order { inquiry: order.inquiry.everything(), opens: Opens::Strip, added: &[], ..*order };
     let cut = |bytes: &Bytes, found: &Analysis<'_>| {
-        applied(bytes, &found.edits(&[], |sighting| strict.edit(sighting).cloned()))
+        applied(bytes, &found.edits(&[], |sighting| strict.edit(sighting).map(Cow::Borrowed)))
     };
     let mut stripped = cut(bytes, everything);
     for _ in 0..MAX_PASSES {

@@ -105,12 +105,12 @@ impl Swaps {
     }
 
     /// What becomes of a sighting.
-    pub(super) fn edit(
+    pub(super) fn edit<'s>(
         &mut self,
         order: &Order<'_>,
         analysis: &Analysis<'_>,
-        sighting: &Sighting,
-    ) -> Option<Edit> {
+        sighting: &'s Sighting,
+    ) -> Option<Cow<'s, Edit>> {
         if sighting.axis() == Axis::Link {
             return self.link(order, analysis, sighting);
         }
@@ -121,7 +121,7 @@ impl Swaps {
             Opens::Swap(swap) if goes => self.swapped_for(swap, analysis, sighting),
             Opens::Keep | Opens::Strip | Opens::Swap(_) => None,
         };
-        Some(swapped.unwrap_or_else(|| ordered.clone()))
+        Some(swapped.map_or(Cow::Borrowed(ordered), Cow::Owned))
     }
 
     /// The same in a word.
@@ -137,17 +137,22 @@ impl Swaps {
         match edit {
             None => super::Fate::Stays,
             Some(_) if self.swapped + self.links.gated > before => super::Fate::Swapped,
-            Some(edit) if sighting.removal() == Some(&edit) => super::Fate::Goes,
+            Some(edit) if sighting.removal() == Some(edit.as_ref()) => super::Fate::Goes,
             Some(_) => super::Fate::Eased,
         }
     }
 
     /// What becomes of a link.
-    fn link(&mut self, order: &Order<'_>, analysis: &Analysis<'_>, sighting: &Sighting) -> Option<Edit> {
+    fn link<'s>(
+        &mut self,
+        order: &Order<'_>,
+        analysis: &Analysis<'_>,
+        sighting: &'s Sighting,
+    ) -> Option<Cow<'s, Edit>> {
         let edit = match order.links {
             LinkOrder::Keep => return None,
             LinkOrder::Unwrap(targets) => unwrapped(targets, sighting),
-            LinkOrder::Gate(gate, targets) => gated(gate, targets, analysis, sighting),
+            LinkOrder::Gate(gate, targets) => gated(gate, targets, analysis, sighting).map(Cow::Owned),
         };
         if sighting.verdict == Verdict::Tracker {
             match (&edit, order.links) {
@@ -178,9 +183,10 @@ impl Swaps {
 }
 
 /// What a link leads to in its place: as the sender says, else as it says itself.
-fn unwrapped(targets: &Targets, sighting: &Sighting) -> Option<Edit> {
+fn unwrapped<'s>(targets: &Targets, sighting: &'s Sighting) -> Option<Cow<'s, Edit>> {
     let mapped = targets.of(&sighting.url).filter(|_| sighting.is_tracked_link());
-    mapped.and_then(|target| sighting.led_to(target)).or_else(|| sighting.remedy(Remedy::Unwrap).cloned())
+    let mapped = mapped.and_then(|target| sighting.led_to(target)).map(Cow::Owned);
+    mapped.or_else(|| sighting.remedy(Remedy::Unwrap).map(Cow::Borrowed))
 }
 
 /// A gate in the place of a link of which it is known what it leads to.

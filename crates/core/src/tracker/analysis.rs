@@ -29,6 +29,7 @@ use crate::message::structure::Shown;
 use crate::message::transfer::Decoded;
 use crate::message::{Content, Leaf, Protection, Structure, Text, Trouble};
 use edits::edit_of;
+pub(in crate::tracker) use edits::owned;
 pub use sighting::Sighting;
 pub(super) use sighting::{Position, sighting_of};
 

@@ -72,12 +72,16 @@ fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
 impl Analysis<'_> {
     /// Edits of the message: of each sighting that may be edited, the one that `chosen` says, and those of
     /// `more`. Sorted, not overlapping.
-    pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
+    pub fn edits<'e>(
+        &'e self,
+        more: &'e [Placed],
+        mut chosen: impl FnMut(&'e Sighting) -> Option<Cow<'e, Edit>>,
+    ) -> Vec<Edit> {
         let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
         let of_sightings = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?)));
         let quoted: Vec<Position> =
             more.iter().filter(|placed| placed.is_quoted).map(|placed| placed.position).collect();
-        let more = more.iter().map(|placed| (placed.position, placed.edit.clone()));
+        let more = more.iter().map(|placed| (placed.position, Cow::Borrowed(&placed.edit)));
         self.in_message(of_sightings.chain(more).collect(), &quoted)
     }
 
@@ -89,13 +93,13 @@ impl Analysis<'_> {
             if edit.filler == Filler::Comment {
                 edit.with.extend_from_slice(mark(sighting).as_bytes());
             }
-            Some((sighting.place, edit))
+            Some((sighting.place, Cow::Owned(edit)))
         });
         self.in_message(marked.collect(), &[])
     }
 
     /// Edits of the message, from edits of its texts. Those in `quoted` become quoted-printable.
-    fn in_message(&self, mut wanted: Vec<(Position, Edit)>, quoted: &[Position]) -> Vec<Edit> {
+    fn in_message(&self, mut wanted: Vec<(Position, Cow<'_, Edit>)>, quoted: &[Position]) -> Vec<Edit> {
         // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of
         // its parent.
         for number in (0..self.layers.len()).rev() {
@@ -111,7 +115,7 @@ impl Analysis<'_> {
                 None => return edits,
                 Some((parent, leaf)) => {
                     let place = Position { layer: parent, leaf: Some(leaf) };
-                    wanted.extend(edits.into_iter().map(|edit| (place, edit)));
+                    wanted.extend(edits.into_iter().map(|edit| (place, Cow::Owned(edit))));
                 }
             }
         }
@@ -121,12 +125,12 @@ impl Analysis<'_> {
 
 impl Layer<'_> {
     /// Edits of the bytes of this layer, from edits of its texts.
-    fn edits(&self, wanted: Vec<(Position, Edit)>, is_quoted: impl Fn(usize) -> bool) -> Vec<Edit> {
+    fn edits(&self, wanted: Vec<(Position, Cow<'_, Edit>)>, is_quoted: impl Fn(usize) -> bool) -> Vec<Edit> {
         let mut edits = Vec::new();
-        let mut of_leaves: Vec<(usize, Vec<Edit>)> = Vec::new();
+        let mut of_leaves: Vec<(usize, Vec<Cow<'_, Edit>>)> = Vec::new();
         for (place, edit) in wanted {
             match place.leaf {
-                None => edits.push(edit),
+                None => edits.push(edit.into_owned()),
                 Some(leaf) => match of_leaves.iter_mut().find(|(known, _)| *known == leaf) {
                     Some((_, found)) => found.push(edit),
                     None => of_leaves.push((leaf, vec![edit])),
@@ -145,11 +149,16 @@ impl Layer<'_> {
             let form =
                 self.trails.iter().find(|(leaf, _)| *leaf == index).and_then(|(_, walked)| walked.form());
             edits.extend(match form {
-                _ if is_quoted(index) => text.to_quoted(found),
+                _ if is_quoted(index) => text.to_quoted(owned(found)),
                 Some(form) => text.placed(form.to_body(found, |found| text.to_body(found))),
-                None => text.to_raw(found),
+                None => text.to_raw(owned(found)),
             });
         }
         normalise(edits)
     }
+}
+
+/// The same edits, each by itself.
+pub(in crate::tracker) fn owned(edits: Vec<Cow<'_, Edit>>) -> Vec<Edit> {
+    edits.into_iter().map(Cow::into_owned).collect()
 }

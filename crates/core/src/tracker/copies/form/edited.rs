@@ -3,6 +3,7 @@
 //! What one reader alone gets (a gate, the link of a notice) comes once, so little is kept of it: what is found is
 //! asked only of edits that come again.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -12,7 +13,7 @@ use super::Form;
 use crate::message::Leaf;
 use crate::message::transfer::Edit;
 use crate::near::Near;
-use crate::tracker::analysis::{Position, Sighting};
+use crate::tracker::analysis::{Position, Sighting, owned};
 use crate::tracker::carrier::Carrier;
 use crate::tracker::scan::besides::Weighed;
 use crate::tracker::scan::blanks::holds;
@@ -85,17 +86,19 @@ impl Form {
     /// The edits of the body that these edits of the text become. `write` says it where it is not known.
     pub(in crate::tracker) fn to_body(
         &self,
-        edits: Vec<Edit>,
+        edits: Vec<Cow<'_, Edit>>,
         write: impl FnOnce(Vec<Edit>) -> Vec<Edit>,
     ) -> Vec<Edit> {
         if !self.is_encoded() || !self.stand_apart(&edits) {
-            return write(edits);
+            return write(owned(edits));
         }
-        let known = self.edited(|edited| edited.of_text == edits);
+        let are_these = |edited: &Edited| edited.of_text.iter().eq(edits.iter().map(Cow::as_ref));
+        let known = self.edited(are_these);
         if let Some(known) = known {
             known.came_again.store(true, Ordering::Relaxed);
             return known.of_body.clone();
         }
+        let edits = owned(edits);
         if !self.takes_another() {
             return write(edits);
         }
@@ -189,9 +192,9 @@ impl Form {
 
     /// Whether no edit begins right behind what fills a blank, or takes a part of it: each is written alike in all
     /// copies.
-    fn stand_apart(&self, edits: &[Edit]) -> bool {
+    fn stand_apart(&self, edits: &[Cow<'_, Edit>]) -> bool {
         let near = Near::default();
-        edits.iter().all(|Edit { range, .. }| {
+        edits.iter().map(|edit| &edit.range).all(|range| {
             let behind = near.parted(&self.blanks, |blank| blank.range.end < range.start);
             let blanks = self.blanks.get(behind..).unwrap_or_default();
             let mut touched =
