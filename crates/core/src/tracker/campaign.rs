@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::token::{self, Opacity};
 use super::url::Url;
-use crate::message::header::fields;
+use crate::message::header::{Field, fields};
 
 /// Slots followed in one campaign.
 const MAX_SLOTS: usize = 16;
@@ -78,16 +78,17 @@ impl Key {
     /// the form of the header, which each sending system has of its own.
     pub fn of(controller: &str, raw: &[u8]) -> Key {
         const NAMES: [&str; 2] = ["List-Id", "Feedback-ID"];
-        let value = |name: &str| {
-            fields(raw, 0).find(|field| field.is(raw, name)).map(|field| field.value(raw).to_vec())
-        };
+        let header: Vec<Field> = fields(raw, 0).collect();
+        let value =
+            |name: &str| header.iter().find(|field| field.is(raw, name)).map(|field| field.value(raw));
         if let Some((name, value)) = NAMES.iter().find_map(|name| Some((*name, value(name)?))) {
             return Key(KEYS.hash_one((controller, name, value)));
         }
-        let names: Vec<Vec<u8>> = fields(raw, 0)
-            .map(|field| field.name(raw).to_ascii_lowercase())
-            .filter(|name| name != b"received")
-            .collect();
+        let mut names = Vec::new();
+        for field in header.iter().filter(|field| !field.is(raw, "Received")) {
+            names.extend(field.name(raw).iter().map(u8::to_ascii_lowercase));
+            names.push(b':');
+        }
         Key(KEYS.hash_one((controller, value("From"), names)))
     }
 }
