@@ -10,7 +10,7 @@ use crate::plan::{self, Decided};
 use crate::policy::{Chosen, Rule};
 use crate::rewrite::LinksDone;
 use crate::smtp::reply::Class;
-use crate::tracker::Analysis;
+use crate::tracker::{Analysis, Carrier};
 
 /// A metric whose name and labels are the same for each message, looked up once for all of them.
 macro_rules! fixed {
@@ -97,55 +97,63 @@ pub(super) fn note_copy(removed: usize, swapped: usize, links: LinksDone) {
 pub(super) fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
     let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
     if chosen.mailstream.is_unmatched() {
-        metrics::counter!("pixelward_unmatched_messages_total", "controller" => Arc::clone(controller))
-            .increment(1);
+        let look_up = |[controller]: [Arc<str>; 1]| metrics::counter!("pixelward_unmatched_messages_total", "controller" => controller);
+        UNMATCHED.with_borrow_mut(|last| last.count((), [controller], look_up));
     }
     for Decided { decision, .. } in decided {
+        let look_up = |[controller, mailstream, version]: [Arc<str>; 3]| {
+            metrics::counter!(
+                "pixelward_recipients_total",
+                "decision" => decision.rule.name(),
+                "controller" => controller,
+                "mailstream" => mailstream,
+                "version" => version,
+            )
+        };
         let labels = [controller, mailstream, &decision.version];
-        LAST.with_borrow_mut(|last| match last {
-            Some(last) if last.is_of(decision.rule, labels) => last.counter.increment(1),
-            _ => last.insert(Recipients::of(decision.rule, labels)).counter.increment(1),
-        });
+        RECIPIENTS.with_borrow_mut(|last| last.count(decision.rule, labels, look_up));
     }
 }
 
 thread_local! {
-    /// What counted the last recipient on this thread, which mostly counts the next one, too.
-    static LAST: RefCell<Option<Recipients>> = const { RefCell::new(None) };
+    static UNMATCHED: RefCell<Last<(), 1>> = const { RefCell::new(Last(None)) };
+    static RECIPIENTS: RefCell<Last<Rule, 3>> = const { RefCell::new(Last(None)) };
+    static FOUND: RefCell<Last<Carrier, 0>> = const { RefCell::new(Last(None)) };
 }
 
-/// A counter of recipients, with what it was looked up by.
-struct Recipients {
-    rule: Rule,
-    /// Of the controller, the mailstream, and the version of the policy.
-    labels: [Arc<str>; 3],
-    counter: Counter,
-}
+/// The counter that counted last on this thread, which is mostly the next one, too, with what it was looked up by.
+struct Last<K, const LABELS: usize>(Option<(K, [Arc<str>; LABELS], Counter)>);
 
-impl Recipients {
-    fn of(rule: Rule, labels: [&Arc<str>; 3]) -> Recipients {
-        let labels = labels.map(Arc::clone);
-        let [controller, mailstream, version] = labels.clone();
-        let counter = metrics::counter!(
-            "pixelward_recipients_total",
-            "decision" => rule.name(),
-            "controller" => controller,
-            "mailstream" => mailstream,
-            "version" => version,
-        );
-        Recipients { rule, labels, counter }
-    }
-
-    fn is_of(&self, rule: Rule, labels: [&Arc<str>; 3]) -> bool {
-        self.rule == rule && self.labels.iter().zip(labels).all(|(one, other)| Arc::ptr_eq(one, other))
+impl<K: PartialEq, const LABELS: usize> Last<K, LABELS> {
+    /// Counts one more of a kind with these labels.
+    fn count(
+        &mut self,
+        kind: K,
+        labels: [&Arc<str>; LABELS],
+        look_up: impl FnOnce([Arc<str>; LABELS]) -> Counter,
+    ) {
+        let is_same = |known: &[Arc<str>; LABELS]| {
+            known.iter().zip(labels).all(|(known, label)| Arc::ptr_eq(known, label))
+        };
+        match &mut self.0 {
+            Some((known, known_labels, counter)) if *known == kind && is_same(known_labels) => {
+                counter.increment(1);
+            }
+            last => {
+                let labels = labels.map(Arc::clone);
+                let (_, _, counter) = last.insert((kind, labels.clone(), look_up(labels)));
+                counter.increment(1);
+            }
+        }
     }
 }
 
 /// Counts what was found.
 pub(super) fn note_found(analysis: &Analysis<'_>) {
     for sighting in plan::trackers(analysis) {
-        metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
-            .increment(1);
+        let carrier = sighting.carrier;
+        let look_up = |[]: [Arc<str>; 0]| metrics::counter!("pixelward_trackers_found_total", "carrier" => carrier.name());
+        FOUND.with_borrow_mut(|last| last.count(carrier, [], look_up));
     }
     let links = fixed!(Counter, metrics::counter!("pixelward_links_with_token_total"));
     links.increment(analysis.links as u64);
