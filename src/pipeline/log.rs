@@ -44,10 +44,13 @@ impl Trace {
 impl fmt::Display for Trace {
     /// Writes the four delays in seconds, as Postfix writes its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = |delay: Duration| delay.as_secs_f64();
         let Trace { received, treated, connected, delivered, .. } = *self;
-        write!(f, "{:.3}/{:.3}", seconds(received), seconds(treated))?;
-        write!(f, "/{:.3}/{:.3}", seconds(connected), seconds(delivered))
+        for (number, delay) in [received, treated, connected, delivered].into_iter().enumerate() {
+            let milliseconds = (delay.as_micros() + 500) / 1000;
+            let before = if number == 0 { "" } else { "/" };
+            write!(f, "{before}{}.{:03}", milliseconds / 1000, milliseconds % 1000)?;
+        }
+        Ok(())
     }
 }
 
