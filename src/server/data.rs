@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Conversation, Ended};
+use crate::message::header;
 use crate::pipeline::{Arrival, Handled};
 use crate::relay::Answers;
 use crate::smtp::data::{Data, DataReader};
@@ -56,7 +57,7 @@ impl Conversation<'_> {
             Answers::One
         };
         match reader.finish() {
-            Data::Message(message) if header_length(&message) > self.settings.max_header_bytes => {
+            Data::Message(message) if header::length(&message) > self.settings.max_header_bytes => {
                 transaction.abandon().await;
                 self.refuse(&Reply::new(552, "5.3.4 The header of the message is too large"), envelope);
             }
@@ -148,14 +149,6 @@ impl Conversation<'_> {
     }
 }
 
-/// Returns the bytes of a message up to its body.
-fn header_length(message: &[u8]) -> usize {
-    if message.starts_with(b"\r\n") {
-        return 0;
-    }
-    memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |end| end + 2)
-}
-
 fn refusal(data: &Data) -> Reply {
     match data {
         Data::TooLarge => Reply::new(552, "5.3.4 The message is larger than the announced limit"),
@@ -164,17 +157,5 @@ fn refusal(data: &Data) -> Reply {
             Reply::new(550, "5.6.11 The message contains a bare CR or LF; lines must end with CRLF")
         }
         Data::Message(_) => Reply::new(451, "4.3.0 Try again later"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_header_ends_at_the_first_empty_line() {
-        assert_eq!(header_length(b"A: b\r\n\r\nC: d\r\n\r\n"), 6);
-        assert_eq!(header_length(b"A: b\r\nC: d\r\n"), 12);
-        assert_eq!(header_length(b"\r\nA: b\r\n\r\n"), 0);
     }
 }

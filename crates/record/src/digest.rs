@@ -8,6 +8,8 @@
 mod known;
 
 use blake3::Hasher;
+
+use crate::message::header;
 use known::Known;
 
 /// What is hashed in one go on most machines: sixteen chunks of BLAKE3. To go on from anywhere else costs more than
@@ -57,9 +59,9 @@ impl Digests {
         message: &[u8],
         copies: impl Iterator<Item = Option<&'a [u8]>>,
     ) -> (BodyHash, Vec<Option<BodyHash>>) {
-        let before = body_of(message);
+        let before = header::body(message);
         let is_other = |copy: &&[u8]| !std::ptr::eq(before, *copy);
-        let copies: Vec<Option<&[u8]>> = copies.map(|copy| copy.map(body_of)).collect();
+        let copies: Vec<Option<&[u8]>> = copies.map(|copy| copy.map(header::body)).collect();
         let known = copies.iter().map(|copy| self.left.hash(copy.filter(is_other)?));
         let known: Vec<Option<[u8; 32]>> = known.collect();
         let known_before = self.came.hash(before);
@@ -95,21 +97,12 @@ impl Digests {
 
 /// Hashes a message's body.
 pub fn body(message: &[u8]) -> BodyHash {
-    BodyHash::Blake3(finished(Hasher::new(), body_of(message)))
+    BodyHash::Blake3(finished(Hasher::new(), header::body(message)))
 }
 
 fn finished(mut hasher: Hasher, rest: &[u8]) -> [u8; 32] {
     hasher.update(rest);
     *hasher.finalize().as_bytes()
-}
-
-/// Returns everything below the header.
-fn body_of(message: &[u8]) -> &[u8] {
-    if let Some(body) = message.strip_prefix(b"\r\n") {
-        return body;
-    }
-    let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |end| end + 4);
-    message.get(end..).unwrap_or_default()
 }
 
 /// Returns the length of the common beginning of two bodies, found in steps.

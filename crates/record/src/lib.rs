@@ -16,7 +16,7 @@ pub mod statistics;
 use pixelward_config as config;
 use pixelward_core::policy::Done;
 use pixelward_core::rewrite::LinksDone;
-use pixelward_core::{fields, policy, smtp};
+use pixelward_core::{fields, message, policy, smtp};
 use pixelward_store::{chain, consent};
 
 /// What was done in the copy that the next hop took for a recipient; nothing where it took none.

@@ -9,6 +9,7 @@ use mail_builder::mime::{BodyPart, MimePart};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+use crate::message::header;
 use crate::smtp::Reply;
 use crate::smtp::session::{Envelope, Recipient};
 
@@ -156,7 +157,7 @@ impl Notice<'_> {
 
     /// Returns the header of the message; the whole message is not sent back.
     fn original_header(&self) -> String {
-        let end = memchr::memmem::find(self.message, b"\r\n\r\n").map_or(self.message.len(), |at| at + 2);
+        let end = header::length(self.message);
         String::from_utf8_lossy(self.message.get(..end).unwrap_or_default()).into_owned()
     }
 }

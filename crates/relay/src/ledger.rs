@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::consent::key_file;
 use crate::consent::{StoreKey, Timestamp};
-use crate::message::header::fields;
+use crate::message::header::{self, fields};
 use crate::smtp::session::Envelope;
 
 /// How long an entry is kept: longer than any client keeps trying (RFC 5321, section 4.5.4.1 recommends four
@@ -106,8 +106,7 @@ impl Ledger {
             field.map(|field| field.value(message)).unwrap_or_default()
         };
         let id = value("Message-ID");
-        let body = if id.is_empty() { 0 } else { body_of(message) };
-        let body = message.get(body..).unwrap_or_default();
+        let body = if id.is_empty() { message } else { header::body(message) };
         let pieces = [
             listener.as_bytes(),
             envelope.sender.address.as_str().as_bytes(),
@@ -203,11 +202,6 @@ impl Entry {
     fn is_over(&self, now: Timestamp) -> bool {
         self.at.plus_days(KEPT_DAYS) <= now
     }
-}
-
-/// Returns where the body of a message starts.
-fn body_of(message: &[u8]) -> usize {
-    memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
 
 /// Returns the records of all entries that are not over.

@@ -15,6 +15,7 @@ use super::error::{RelayError, Step, concerns_us, note_error};
 use super::pool::{Lease, Place, Pool};
 use super::route::{Attempts, Route};
 use super::ways::Ways;
+use crate::message::header;
 use crate::smtp::Reply;
 use crate::smtp::data::dots_to_stuff;
 use crate::smtp::reply::Class;
@@ -244,11 +245,8 @@ impl Transaction {
                 "4.6.3 No next hop that accepts 8-bit text can be used now, try again later",
             );
         }
-        let header = memchr::memmem::find(message, b"\r\n\r\n").and_then(|end| message.get(..end));
-        if !announced.smtputf8
-            && self.sender.parameters.has("SMTPUTF8")
-            && !header.unwrap_or(message).is_ascii()
-        {
+        let header = || message.get(..header::length(message)).unwrap_or_default();
+        if !announced.smtputf8 && self.sender.parameters.has("SMTPUTF8") && !header().is_ascii() {
             return Some(self.lacks_smtputf8());
         }
         let size = (head.len() + message.len()) as u64;

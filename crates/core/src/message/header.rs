@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// One header field with its continuation lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,22 @@ impl Field {
     pub fn is(&self, raw: &[u8], name: &str) -> bool {
         self.name(raw).eq_ignore_ascii_case(name.as_bytes())
     }
+}
+
+/// Up to the end of the header of a message, and the empty line behind it.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
+/// How many bytes the header of a message takes, with its last line end: all, where there is no body.
+pub fn length(message: &[u8]) -> usize {
+    match message {
+        [b'\r', b'\n', ..] => 0,
+        _ => END.find(message).map_or(message.len(), |end| end + 2),
+    }
+}
+
+/// The body of a message: what stands behind the empty line.
+pub fn body(message: &[u8]) -> &[u8] {
+    message.get(length(message) + 2..).unwrap_or_default()
 }
 
 /// The fields of the header block that starts at `from`, up to the empty line or the first line that is none.
@@ -83,6 +102,18 @@ impl Iterator for Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_header_ends_at_the_first_empty_line() {
+        for (message, wanted, behind) in [
+            ("A: b\r\n\r\nC: d\r\n\r\n", 6, "C: d\r\n\r\n"),
+            ("A: b\r\nC: d\r\n", 12, ""),
+            ("\r\nA: b\r\n\r\n", 0, "A: b\r\n\r\n"),
+        ] {
+            let message = message.as_bytes();
+            assert_eq!((length(message), body(message)), (wanted, behind.as_bytes()));
+        }
+    }
 
     #[test]
     fn a_folded_field_is_one_field() {
