@@ -308,7 +308,8 @@ impl Pipeline {
             return Vec::new();
         };
         let links = guarded(|| plan::links_to_ask(settings, reading, decided)).unwrap_or_default();
-        self.lookups.told(lookup, links).await
+        // Most controllers have no such service, and their mail needs no memory for it.
+        Box::pin(self.lookups.told(lookup, links)).await
     }
 
     /// Everybody hears the same, and nothing was delivered.

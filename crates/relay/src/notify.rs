@@ -49,7 +49,8 @@ async fn send_about(
     }
     let mut is_done = true;
     for (next_hop, about) in notices {
-        is_done &= send(mail, event, &next_hop, &about, transaction).await;
+        // Most mail needs no notification, and no memory for one.
+        is_done &= Box::pin(send(mail, event, &next_hop, &about, transaction)).await;
     }
     is_done
 }

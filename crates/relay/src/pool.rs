@@ -190,7 +190,8 @@ impl Pool {
     async fn open(&self) -> Result<Connection, RelayError> {
         let opened = {
             let _connecting = self.health.connecting(Instant::now());
-            dial::open(&self.hop, &self.addresses).await
+            // Whoever has a connection need not hold the memory for this.
+            Box::pin(dial::open(&self.hop, &self.addresses)).await
         };
         let mut connection = opened?;
         connection.counted = Some(Counted::one_of(&self.open));
