@@ -97,7 +97,12 @@ pub(super) fn note_copy(removed: usize, swapped: usize, links: LinksDone) {
 pub(super) fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
     let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
     if chosen.mailstream.is_unmatched() {
-        let look_up = |[controller]: [Arc<str>; 1]| metrics::counter!("pixelward_unmatched_messages_total", "controller" => controller);
+        let look_up = |[controller]: [Arc<str>; 1]| {
+            metrics::counter!(
+                "pixelward_unmatched_messages_total",
+                "controller" => controller,
+            )
+        };
         UNMATCHED.with_borrow_mut(|last| last.count((), [controller], look_up));
     }
     for Decided { decision, .. } in decided {
@@ -152,7 +157,12 @@ impl<K: PartialEq, const LABELS: usize> Last<K, LABELS> {
 pub(super) fn note_found(analysis: &Analysis<'_>) {
     for sighting in plan::trackers(analysis) {
         let carrier = sighting.carrier;
-        let look_up = |[]: [Arc<str>; 0]| metrics::counter!("pixelward_trackers_found_total", "carrier" => carrier.name());
+        let look_up = |[]: [Arc<str>; 0]| {
+            metrics::counter!(
+                "pixelward_trackers_found_total",
+                "carrier" => carrier.name(),
+            )
+        };
         FOUND.with_borrow_mut(|last| last.count(carrier, [], look_up));
     }
     let links = fixed!(Counter, metrics::counter!("pixelward_links_with_token_total"));

@@ -38,7 +38,7 @@ impl Structure {
                 makes_dashes |= begins(line);
             }
             at = there + edit.with.len();
-            if !stays.is_some_and(|leaf| end < leaf.body.end) {
+            if stays.is_none_or(|leaf| leaf.body.end <= end) {
                 let leaf = self.leaves.get(self.leaves.partition_point(|leaf| leaf.body.end <= end));
                 stays = leaf.filter(|leaf| leaf.body.start < start && stays_within(leaf, raw, start));
             }
