@@ -2,6 +2,7 @@
 //! look at an edited message (`tracker::difference`), and the look at the copies of a campaign. For the area
 //! `difference` of `areas.rs`, and for `tests/it/difference.rs`.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use pixelward::message::transfer::{Edit, apply, normalise};
@@ -92,9 +93,8 @@ pub fn edits(raw: &[u8], analysis: &Analysis<'_>, numbers: &mut Numbers) -> Vec<
         .collect();
     analysis.edits(&placed, |sighting| {
         // A link leads straight on, or elsewhere.
-        let elsewhere = || sighting.led_to(["https://news.example/a?b=c&d=\"'", "x"][numbers.below(2)]);
-        let eased = || sighting.remedy(Remedy::Unwrap).cloned();
-        let edit = sighting.removal().cloned().or_else(eased).or_else(elsewhere);
+        let mut elsewhere = || sighting.led_to(["https://news.example/a?b=c&d=\"'", "x"][numbers.below(2)]);
+        let edit = taken_out(sighting).or_else(|| elsewhere().map(Cow::Owned));
         edit.filter(|_| numbers.below(2) == 0)
     })
 }
@@ -240,7 +240,12 @@ pub fn of_known_copies(
 
 /// The edits that take out all that can go and unwrap all that can be.
 fn emptied(analysis: &Analysis<'_>) -> Vec<Edit> {
-    analysis.edits(&[], |sighting| sighting.removal().or_else(|| sighting.remedy(Remedy::Unwrap)).cloned())
+    analysis.edits(&[], taken_out)
+}
+
+/// The edit that takes out what can go or unwraps what can be.
+fn taken_out(sighting: &Sighting) -> Option<Cow<'_, Edit>> {
+    sighting.removal().or_else(|| sighting.remedy(Remedy::Unwrap)).map(Cow::Borrowed)
 }
 
 /// Shows the lines that differ, which are few of many.

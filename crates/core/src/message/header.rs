@@ -34,7 +34,7 @@ impl Field {
     }
 }
 
-/// Up to the end of the header of a message, and the empty line behind it.
+/// What the header of a message ends with: its last line end, and an empty line.
 static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// How many bytes the header of a message takes, with its last line end: all, where there is no body.
