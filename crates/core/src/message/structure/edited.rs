@@ -24,8 +24,8 @@ impl Structure {
         // How far `edited` was gone through, and where the line starts that is open there.
         let (mut at, mut line) = (0, 0);
         let begins = |line: usize| edited.get(line..).is_some_and(|line| line.starts_with(b"--"));
-        // An edit further behind in a part leaves it what it is, if one before it does.
-        let mut stays: Option<&Leaf> = None;
+        // The part that the edit before left what it is; then so do those further behind in it.
+        let mut part: Option<&Leaf> = None;
         edits.iter().all(|edit| {
             let Range { start, end } = edit.range;
             let there = start.saturating_add_signed(shift);
@@ -38,11 +38,11 @@ impl Structure {
                 makes_dashes |= begins(line);
             }
             at = there + edit.with.len();
-            if stays.is_none_or(|leaf| leaf.body.end <= end) {
+            if part.is_none_or(|leaf| leaf.body.end <= end) {
                 let leaf = self.leaves.get(self.leaves.partition_point(|leaf| leaf.body.end <= end));
-                stays = leaf.filter(|leaf| leaf.body.start < start && stays_within(leaf, raw, start));
+                part = leaf.filter(|leaf| leaf.body.start < start && stays_within(leaf, raw, start));
             }
-            !makes_dashes && stays.is_some()
+            !makes_dashes && part.is_some()
         })
     }
 
